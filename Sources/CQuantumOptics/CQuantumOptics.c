@@ -1,0 +1,1 @@
+#include "CQuantumOptics.h"

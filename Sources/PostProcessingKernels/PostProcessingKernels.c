@@ -1,0 +1,1 @@
+#include "PostProcessingKernels.h"
