@@ -28,17 +28,16 @@ extension RandomSource {
     }
 }
 
-/// The kernel's generator (`getrandom(2)`).
+/// The kernel's generator (`getentropy(3)`).
 public struct KernelRandom: RandomSource {
     public init() {}
 
     public func fill(_ buffer: UnsafeMutableRawBufferPointer) {
         var rest = buffer[...]
         while !rest.isEmpty {
-            let part = UnsafeMutableRawBufferPointer(rebasing: rest)
-            let count = getrandom(part.baseAddress, part.count, 0)
-            // EINTR is the only way to fail with a valid buffer.
-            if count > 0 { rest = rest.dropFirst(count) }
+            // At most 256 bytes per call; with a valid buffer only a kernel without a generator could refuse.
+            let part = UnsafeMutableRawBufferPointer(rebasing: rest.prefix(256))
+            if getentropy(part.baseAddress, part.count) == 0 { rest = rest.dropFirst(part.count) }
         }
     }
 }
