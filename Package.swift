@@ -42,6 +42,7 @@ func product(_ name: String, _ package: String) -> Target.Dependency { .product(
 
 let argumentParser = product("ArgumentParser", "swift-argument-parser")
 let nio = [product("NIOCore", "swift-nio"), product("NIOPosix", "swift-nio")]
+let http1 = product("NIOHTTP1", "swift-nio")
 let tls = product("NIOSSL", "swift-nio-ssl")
 let logging = product("Logging", "swift-log")
 let hummingbird = product("Hummingbird", "hummingbird")
@@ -61,7 +62,7 @@ let house: [House] = [
     // 0 words
     House(name: "QKDModel", tests: .init()),
     House(name: "CKeyMaterial", kind: .kernel),
-    House(name: "KeyMaterial", imports: ["CKeyMaterial"], tests: .init()),
+    House(name: "KeyMaterial", imports: ["QKDModel", "CKeyMaterial"], tests: .init(imports: ["QKDModel", "CKeyMaterial"])),
     // 1 ground
     House(name: "CQuantumOptics", kind: .kernel),
     House(name: "QuantumOptics", imports: ["QKDModel", "CQuantumOptics"], tests: .init(imports: ["QKDModel"])),
@@ -97,7 +98,7 @@ let house: [House] = [
         tests: .init(imports: ["QKDModel", "KeyMaterial"], outside: nio + [tls, crypto, database, logging])),
     House(
         name: "NodeRuntime", imports: ["QKDModel", "NodeAPI"],
-        outside: nio + [hummingbird, httpClient, lifecycle, unixSignals, logging, yaml],
+        outside: nio + [http1, hummingbird, httpClient, lifecycle, unixSignals, logging, yaml],
         tests: .init(imports: ["QKDModel", "NodeAPI"], outside: nio + [logging])),
     House(
         name: "FirmwareSim", imports: ["QKDModel", "QuantumOptics", "CFirmwareSim"], outside: nio + [yaml],

@@ -1,0 +1,54 @@
+// Configuration files: YAML in, checked values out.
+
+import Foundation
+import Yams
+
+public enum Configuration {
+    /// Reads a YAML file into `T`.
+    ///
+    /// Strict: a key that `T` does not ask for, a missing key, a value of the wrong kind and what `T`'s own `init(from:)`
+    /// refuses are all errors that name file, line and key. Numbers may be written `5e7` where an integer is due.
+    /// - Throws: `NodeRuntimeError.unreadable` or `.configuration`.
+    public static func load<T: Decodable>(_ type: T.Type, from path: String) throws(NodeRuntimeError) -> T {
+        let text: String
+        do {
+            text = try String(contentsOfFile: path, encoding: .utf8)
+        } catch {
+            let exists = FileManager.default.fileExists(atPath: path)
+            throw .unreadable(file: path, reason: exists ? "it is not readable as UTF-8" : "no such file")
+        }
+        return try parse(type, text: text, file: path)
+    }
+
+    /// As `load`, from text; `file` stands in errors only.
+    public static func parse<T: Decodable>(_ type: T.Type, text: String, file: String) throws(NodeRuntimeError) -> T {
+        guard let root = try compose(text, file: file) else {
+            throw .configuration(file: file, line: 1, key: "", problem: "the file is empty")
+        }
+        let reading = ConfigurationReading(file: file)
+        let value: T = try reading.value(of: root, at: [])
+        try reading.refuseUnknownKeys(in: root, at: [])
+        return value
+    }
+
+    private static func compose(_ text: String, file: String) throws(NodeRuntimeError) -> Node? {
+        do {
+            return try Yams.compose(yaml: text)
+        } catch let error as YamlError {
+            throw explain(error, file: file)
+        } catch {
+            throw .configuration(file: file, line: 1, key: "", problem: "\(error)")
+        }
+    }
+
+    private static func explain(_ error: YamlError, file: String) -> NodeRuntimeError {
+        switch error {
+        case .scanner(_, let problem, let mark, _), .parser(_, let problem, let mark, _), .composer(_, let problem, let mark, _):
+            .configuration(file: file, line: mark.line, key: "", problem: "not YAML: \(problem)")
+        case .duplicatedKeysInMapping(let duplicates, let context):
+            .configuration(file: file, line: context.mark.line, key: duplicates.joined(separator: ", "), problem: "is given twice")
+        default:
+            .configuration(file: file, line: 1, key: "", problem: "not YAML: \(error)")
+        }
+    }
+}
