@@ -1,1 +1,105 @@
-// Transport
+// Transport: instrument sessions by address, without knowing what is said on them.
+//
+//   address        line (bytes)      session (messages and answers)
+//   tcp:           TCPLine      \
+//   serial:        SerialLine    >   InstrumentSession  ->  Instruments
+//   replay:        ReplayLine   /
+//                  DataConnection   (symbol frames, beside a tcp: session)
+//
+// A `ByteLine` is a pair of byte streams with blocking calls; every call carries a `Patience`: a deadline and a way to
+// end the wait early. An `InstrumentSession` owns a line and a thread of its own (`LineThread`); its async calls queue on that
+// thread, so exchanges of many tasks never mix, and a task that is cancelled gets its thread back at once. A session
+// that timed out knows that it is out of step: before the next message it sends a marker (`*IDN?` several times in one
+// message) and drops everything up to the marker's answer, so a late answer is never taken for the next command's.
+//
+// Deadlines of input and output are the kernel's (poll(2) on the monotonic clock); everything above takes its clock as
+// a parameter.
+//
+// Sources: IEEE 488.2-1992 sections 6 and 7 (message exchange, definite-length blocks), docs/wire/instrument-protocol.md 1.1.
+
+import Synchronization
+
+/// A pair of byte streams to one instrument. Calls block; at most one read and one write at a time.
+public protocol ByteLine: AnyObject, Sendable {
+    /// The address as people write it, for messages.
+    var name: String { get }
+
+    /// What the line can carry at best, or `nil` where symbols are no burden to it.
+    var bytesPerSecond: Int? { get }
+
+    /// Writes all bytes.
+    /// - Throws: `TransportError.timedOut` (part of the bytes may be gone), `.closed`, `CancellationError`.
+    func write(_ bytes: UnsafeRawBufferPointer, _ patience: Patience) throws
+
+    /// Reads what there is, at least one byte.
+    /// - Returns: how many bytes were put at the start of `buffer`.
+    func read(into buffer: UnsafeMutableRawBufferPointer, _ patience: Patience) throws -> Int
+
+    /// A device clear, where the line has one: the device drops pending input and output.
+    /// - Returns: whether the line did that.
+    func clear(_ patience: Patience) throws -> Bool
+
+    /// Ends waiting calls with `TransportError.closed`. Safe to call twice and from any thread.
+    func close()
+}
+
+/// How long a blocking call may wait, and who may end the wait.
+public struct Patience: Sendable {
+    public let deadline: ContinuousClock.Instant
+    public let cancellation: Cancellation
+
+    public init(deadline: ContinuousClock.Instant, cancellation: Cancellation = Cancellation()) {
+        self.deadline = deadline
+        self.cancellation = cancellation
+    }
+
+    public init(_ duration: Duration, cancellation: Cancellation = Cancellation()) {
+        self.init(deadline: .now + duration, cancellation: cancellation)
+    }
+
+    /// The same cancellation with an earlier end, if `duration` from now is earlier.
+    public func atMost(_ duration: Duration) -> Patience {
+        Patience(deadline: min(deadline, .now + duration), cancellation: cancellation)
+    }
+
+    public var isOver: Bool { ContinuousClock.now >= deadline }
+
+    /// What poll(2) takes: milliseconds, rounded up, at most a minute (callers wait in rounds).
+    var milliseconds: Int32 {
+        let rest = deadline - .now
+        guard rest > .zero else { return 0 }
+        guard rest < .seconds(60) else { return 60_000 }
+        return Int32(rest / .milliseconds(1)) + 1
+    }
+}
+
+/// Ends a blocking wait from another thread, once.
+public final class Cancellation: Sendable {
+    private struct State {
+        var isCancelled = false
+        var wake: (@Sendable () -> Void)?
+    }
+
+    private let state = Mutex(State())
+
+    public init() {}
+
+    public var isCancelled: Bool { state.withLock { $0.isCancelled } }
+
+    public func cancel() {
+        let wake = state.withLock { state in
+            state.isCancelled = true
+            return state.wake
+        }
+        wake?()
+    }
+
+    /// - Throws: `CancellationError` where it has been cancelled already.
+    func whenCancelled(_ wake: @escaping @Sendable () -> Void) throws {
+        let isCancelled = state.withLock { state in
+            state.wake = wake
+            return state.isCancelled
+        }
+        if isCancelled { throw CancellationError() }
+    }
+}

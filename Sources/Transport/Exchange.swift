@@ -1,0 +1,183 @@
+// One message out, one answer in, and the way back into step. Confined to the line's thread.
+
+/// The blocking side of an `InstrumentSession`.
+final class Exchange {
+    /// Longest program message, without its NL.
+    static let longestMessage = 4095
+    /// A device that has said nothing for so long is asked for a marker, which tells a slow answer from none.
+    static let probeAfter = Duration.milliseconds(700)
+
+    private let line: any ByteLine
+    private let reader: AnswerReader
+    private var isOutOfStep = false
+    private var isBroken: TransportError?
+    /// Copies of `*IDN?` in the last marker: 2 to 9 in turn, so that late markers are told apart.
+    private var markerCopies = 1
+
+    init(_ line: any ByteLine) {
+        self.line = line
+        reader = AnswerReader(line)
+    }
+
+    // MARK: - What sessions offer
+
+    func send(_ message: String, _ patience: Patience) throws {
+        try inStep(patience) { try write([message], patience) }
+    }
+
+    /// `message` (no answer) and then `query`, in one write: one round trip for "do it, then say what went wrong".
+    func send(_ message: String, thenAsk query: String, _ patience: Patience) throws -> String {
+        try inStep(patience) {
+            try write([message, query], patience)
+            return try reader.line(patience)
+        }
+    }
+
+    func ask(_ query: String, _ patience: Patience) throws -> String {
+        try asking(query, patience) { first in
+            guard first != UInt8(ascii: "#") else {
+                let length = try reader.blockLength(patience)
+                try reader.skip(length, patience)
+                try reader.endOfBlock(patience)
+                throw TransportError.malformed(line.name, reason: "'\(excerpt(query))' was answered with a block")
+            }
+            return try reader.line(patience)
+        }
+    }
+
+    func askBlock<R>(
+        _ query: String, maximum: Int, _ patience: Patience,
+        _ receive: (_ length: Int, _ read: (UnsafeMutableRawBufferPointer) throws -> Void) throws -> R
+    ) throws -> R {
+        try asking(query, patience) { first in
+            guard first == UInt8(ascii: "#") else {
+                let text = try reader.line(patience)
+                throw TransportError.malformed(line.name, reason: "'\(excerpt(query))' wants a block and was answered '\(excerpt(text))'")
+            }
+            let length = try reader.blockLength(patience)
+            guard length <= maximum else {
+                isOutOfStep = true
+                throw TransportError.tooLong(line.name, limit: maximum)
+            }
+            var rest = length
+            let result = Result {
+                try receive(length) { target in
+                    guard target.count <= rest else { throw TransportError.malformed(line.name, reason: "a block is shorter than its content") }
+                    try reader.read(into: target, patience)
+                    rest -= target.count
+                }
+            }
+            if case .failure(let error) = result, endsExchange(error) { throw error }
+            try reader.skip(rest, patience)
+            try reader.endOfBlock(patience)
+            return try result.get()
+        }
+    }
+
+    // MARK: - In step
+
+    /// Errors after which nobody knows where in the stream the next answer begins.
+    private func endsExchange(_ error: any Error) -> Bool {
+        switch error {
+        case TransportError.timedOut, TransportError.closed, is CancellationError: true
+        default: false
+        }
+    }
+
+    private func inStep<R>(_ patience: Patience, _ body: () throws -> R) throws -> R {
+        if let isBroken { throw isBroken }
+        if patience.cancellation.isCancelled { throw CancellationError() }
+        try reader.poll()
+        if isOutOfStep || reader.hasLeftovers { try resynchronise(patience) }
+        do {
+            return try body()
+        } catch {
+            if endsExchange(error) || (error as? TransportError).map(isFraming) == true { isOutOfStep = true }
+            throw error
+        }
+    }
+
+    private func isFraming(_ error: TransportError) -> Bool {
+        switch error {
+        case .malformed, .tooLong: true
+        default: false
+        }
+    }
+
+    private func asking<R>(_ query: String, _ patience: Patience, _ read: (_ first: UInt8) throws -> R) throws -> R {
+        try inStep(patience) {
+            try write([query], patience)
+            do {
+                return try read(reader.firstByte(patience.atMost(Self.probeAfter)))
+            } catch TransportError.timedOut where !reader.hasLeftovers && !patience.isOver {
+                return try probe(query, patience, read)
+            }
+        }
+    }
+
+    /// Sends a marker behind a query that seems to stay without answer: if the marker's answer comes first, it has none.
+    private func probe<R>(_ query: String, _ patience: Patience, _ read: (_ first: UInt8) throws -> R) throws -> R {
+        try sendMarker(patience)
+        if try reader.firstByte(patience) == UInt8(ascii: "#") {
+            let block = try read(UInt8(ascii: "#"))
+            try findMarker(patience)
+            return block
+        }
+        let text = try reader.line(patience)
+        if isMarker(text) { throw TransportError.noAnswer(line.name, query: excerpt(query)) }
+        // It was only slow. Hand the line back to whoever knows what to do with it.
+        reader.putBack(text)
+        let answer = Result { try read(reader.firstByte(patience)) }
+        try findMarker(patience)
+        return try answer.get()
+    }
+
+    private func write(_ messages: [String], _ patience: Patience) throws {
+        for text in messages where text.utf8.count > Self.longestMessage || text.utf8.contains(UInt8(ascii: "\n")) {
+            throw TransportError.unsendable(line.name, message: excerpt(text))
+        }
+        try writeRaw(messages.map { $0 + "\n" }.joined(), patience)
+    }
+
+    private func writeRaw(_ text: String, _ patience: Patience) throws {
+        var text = text
+        do {
+            try text.withUTF8 { try line.write(UnsafeRawBufferPointer($0), patience) }
+        } catch {
+            // Part of a command may be on its way; whatever came next would be glued to it.
+            let reason = TransportError.closed(line.name, reason: "a message could not be sent whole: \(error)")
+            isBroken = reason
+            line.close()
+            throw error
+        }
+    }
+
+    // MARK: - Markers
+
+    /// Brings the session back into step: what came and what still comes before the marker's answer is dropped.
+    private func resynchronise(_ patience: Patience) throws {
+        isOutOfStep = true
+        let wasCleared = try line.clear(patience)
+        reader.reset()
+        // After a device clear the marker may come glued to the rest of a broken answer; a line before it takes the glue.
+        if wasCleared { try writeRaw("*IDN?\n", patience) }
+        try sendMarker(patience)
+        try findMarker(patience)
+        isOutOfStep = false
+    }
+
+    private func sendMarker(_ patience: Patience) throws {
+        markerCopies = markerCopies >= 9 ? 2 : markerCopies + 1
+        try writeRaw([String](repeating: "*IDN?", count: markerCopies).joined(separator: ";") + "\n", patience)
+    }
+
+    private func findMarker(_ patience: Patience) throws {
+        while !isMarker(try reader.lineTail(patience, longest: 1024)) {}
+    }
+
+    private func isMarker(_ text: String) -> Bool {
+        let parts = text.split(separator: ";", omittingEmptySubsequences: false)
+        guard parts.count == markerCopies, let first = parts.first else { return false }
+        return parts.allSatisfy { $0 == first } && first.split(separator: ",", omittingEmptySubsequences: false).count == 4
+    }
+}
