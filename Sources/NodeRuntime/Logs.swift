@@ -57,7 +57,7 @@ package struct LineHandler: LogHandler {
     }
 
     private static func stamp(_ time: Date) -> String {
-        time.formatted(.iso8601.year().month().day().time(includingFractionalSeconds: true))
+        time.formatted(.iso8601.year().month().day().time(includingFractionalSeconds: true)) + "Z"
     }
 
     private static func word(_ value: String) -> String {
