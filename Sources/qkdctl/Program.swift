@@ -1,1 +1,15 @@
-@main struct Program { static func main() {} }
+// The command line of lab engineers and operators: one file or folder per command, listed here.
+//
+// Results go to standard output (`--json` for programs), everything else to standard error. Exit status: 0 done, 1 it
+// did not work, 64 the arguments were wrong.
+
+import ArgumentParser
+
+@main
+struct Program: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "qkdctl",
+        abstract: "Operate a CV-QKD node: devices, links, keys, labs.",
+        version: "0.1.0",
+        subcommands: [])
+}
