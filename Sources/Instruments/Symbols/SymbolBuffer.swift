@@ -1,0 +1,87 @@
+// Memory of symbol frames: allocated once, used again, aligned for vector code.
+
+import Synchronization
+
+/// One frame's bytes: header and payload, the payload 64-byte aligned. Returns to its pool when released.
+public final class SymbolBuffer: @unchecked Sendable {
+    // Written only before the frame is handed out, then read-only: that is what makes it Sendable.
+
+    fileprivate let storage: BufferPool.Storage
+    private let pool: BufferPool
+    /// Length of the header in front of the payload.
+    let headerBytes: Int
+    let payloadBytes: Int
+
+    fileprivate init(storage: BufferPool.Storage, pool: BufferPool, headerBytes: Int, payloadBytes: Int) {
+        self.storage = storage
+        self.pool = pool
+        self.headerBytes = headerBytes
+        self.payloadBytes = payloadBytes
+    }
+
+    deinit { pool.give(storage) }
+
+    /// Number of samples: two (x, p) for each symbol.
+    public var sampleCount: Int { payloadBytes / 2 }
+
+    /// The samples in steps of the converter, interleaved x0, p0, x1, p1, ...; valid only within `body`.
+    public func withInt16<R>(_ body: (UnsafeBufferPointer<Int16>) throws -> R) rethrows -> R {
+        try withExtendedLifetime(self) {
+            // The wire is little-endian, and so is every processor that this runs on.
+            try body(UnsafeBufferPointer(payload.assumingMemoryBound(to: Int16.self)))
+        }
+    }
+
+    /// The frame as it came, header and payload; valid only within `body`.
+    public func withFrameBytes<R>(_ body: (UnsafeRawBufferPointer) throws -> R) rethrows -> R {
+        try withExtendedLifetime(self) {
+            try body(UnsafeRawBufferPointer(start: header.baseAddress, count: headerBytes + payloadBytes))
+        }
+    }
+
+    var header: UnsafeMutableRawBufferPointer {
+        UnsafeMutableRawBufferPointer(rebasing: storage.bytes[(BufferPool.payloadStart - headerBytes)..<BufferPool.payloadStart])
+    }
+
+    var payload: UnsafeMutableRawBufferPointer {
+        UnsafeMutableRawBufferPointer(rebasing: storage.bytes[BufferPool.payloadStart..<(BufferPool.payloadStart + payloadBytes)])
+    }
+}
+
+/// Buffers that were used before. Grows as frames are held, keeps at most `kept` when they come back.
+final class BufferPool: Sendable {
+    /// Room in front of the payload; headers end there.
+    static let payloadStart = 128
+
+    final class Storage: @unchecked Sendable {
+        let bytes: UnsafeMutableRawBufferPointer
+        init(_ count: Int) { bytes = .allocate(byteCount: count, alignment: 64) }
+        deinit { bytes.deallocate() }
+    }
+
+    private let kept: Int
+    private let free = Mutex<[Storage]>([])
+    private let made = Atomic<Int>(0)
+
+    init(kept: Int) { self.kept = kept }
+
+    /// How many buffers were ever allocated.
+    var allocations: Int { made.load(ordering: .relaxed) }
+
+    func take(headerBytes: Int, payloadBytes: Int) -> SymbolBuffer {
+        let needed = Self.payloadStart + payloadBytes
+        let used = free.withLock { $0.popLast() }
+        let storage: Storage
+        if let used, used.bytes.count >= needed {
+            storage = used
+        } else {
+            made.add(1, ordering: .relaxed)
+            storage = Storage((needed + 4095) & ~4095)
+        }
+        return SymbolBuffer(storage: storage, pool: self, headerBytes: headerBytes, payloadBytes: payloadBytes)
+    }
+
+    fileprivate func give(_ storage: Storage) {
+        free.withLock { if $0.count < kept { $0.append(storage) } }
+    }
+}

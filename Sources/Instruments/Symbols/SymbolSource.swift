@@ -1,0 +1,36 @@
+/// Symbol frames of one device, in order, each checked.
+///
+/// One consumer at a time calls `next`. Frames stay in the device's ring until released, so a lost connection loses nothing.
+public protocol SymbolSource: AnyObject, Sendable {
+    /// Waits for the next frame.
+    /// - Returns: `nil` when the acquisition was stopped and its last frame has been delivered, and after `close`.
+    /// - Throws: `InstrumentError.streamFailed`, `TransportError`, `CancellationError`.
+    func next() async throws -> SymbolFrame?
+
+    /// Frees all frames up to and including `number` in the device's ring.
+    func release(through number: UInt64) async throws
+
+    var statistics: StreamStatistics { get }
+
+    /// No frame from this number on is to be waited for; `nil`: wait again (an acquisition or a calibration starts).
+    func end(at number: UInt64?)
+
+    /// Ends waiting calls: `next` returns `nil`.
+    func close()
+}
+
+/// Counts of one stream since it was opened.
+public struct StreamStatistics: Sendable, Equatable, Codable {
+    public var frames: UInt64 = 0
+    public var bytes: UInt64 = 0
+    /// Frames that came with a wrong checksum.
+    public var corrupt: UInt64 = 0
+    /// Frames that were asked for again and came.
+    public var refetched: UInt64 = 0
+    /// Frames that are missing in the numbering for good.
+    public var lost: UInt64 = 0
+    /// Times the data connection was opened again.
+    public var reconnections: UInt64 = 0
+
+    public init() {}
+}
