@@ -1,1 +1,6 @@
+// What Swift sees of the kernels.
 #pragma once
+#include "frame_hash.h"
+#include "ldpc.h"
+#include "levels.h"
+#include "rotation.h"
