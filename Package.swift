@@ -80,8 +80,8 @@ let house: [House] = [
         tests: .init(imports: ["QKDModel", "KeyMaterial", "QuantumOptics", "PostProcessingKernels"])),
     House(name: "NodeAPI", imports: ["QKDModel"], tests: .init(imports: ["QKDModel"])),
     House(
-        name: "KeyDeposit", imports: ["QKDModel", "KeyMaterial"], outside: nio,
-        tests: .init(imports: ["QKDModel", "KeyMaterial"], outside: nio)),
+        name: "KeyDeposit", imports: ["QKDModel", "KeyMaterial"],
+        tests: .init(imports: ["QKDModel", "KeyMaterial"])),
     // 3 services
     House(
         name: "QuantumLink",
