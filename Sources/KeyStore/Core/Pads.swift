@@ -1,0 +1,231 @@
+// The one-time pads of the KM links: installed secrets, refills, durable cursors.
+
+import Foundation
+import GRDB
+package import KeyMaterial
+package import QKDModel
+import Synchronization
+
+extension StoreTransaction {
+    /// Cuts the installed secret of a pair of stores into hash keys and pads (docs/wire/km-link.md). The same file
+    /// again changes nothing; another one starts a new epoch.
+    ///
+    /// - Returns: true where the secret was new.
+    @discardableResult
+    package func install(secret: SecretBytes, peer: NodeID) throws -> Bool {
+        guard secret.count >= 4096 else { throw KeyStoreError.secret("the one for \(peer) has \(secret.count) bytes, 4096 are needed") }
+        let mark = seals.mark(secret, "secret \(peer)")
+        let known = try Row.fetchOne(database, sql: "SELECT epoch, mark FROM pad_state WHERE peer = ?", arguments: [peer.rawValue])
+        if let known, known["mark"] as Data == mark { return false }
+        let epoch = (known?["epoch"] ?? 0) + 1
+        let half = (secret.count - 32) / 2
+        let first = rules.node < peer
+        try database.execute(sql: "DELETE FROM pad WHERE peer = ?", arguments: [peer.rawValue])
+        let hashKeys = try [0, 16].map { start in
+            try secret.withBytes { bytes in
+                try seals.seal(pad: UnsafeRawBufferPointer(rebasing: bytes[start..<start + 16]), "hash key \(peer) \(epoch) \(start == 0)")
+            }
+        }
+        try database.execute(
+            sql: "INSERT OR REPLACE INTO pad_state VALUES (?, ?, ?, ?, ?, 0, 0, 0, 0)",
+            arguments: [peer.rawValue, epoch, mark, hashKeys[first ? 0 : 1], hashKeys[first ? 1 : 0]])
+        try addPad(peer, sending: first, start: 0, bits: secret.slice(32..<32 + half))
+        try addPad(peer, sending: !first, start: 0, bits: secret.slice(32 + half..<32 + 2 * half))
+        return true
+    }
+
+    /// The hash keys of both directions.
+    package func hashKeys(_ peer: NodeID) throws -> (send: SecretBytes, receive: SecretBytes) {
+        let state = try padState(peer)
+        let first = rules.node < peer
+        func open(_ column: String, _ forward: Bool) throws -> SecretBytes {
+            try seals.open(pad: state[column], "hash key \(peer) \(state["epoch"] as Int) \(forward)")
+        }
+        return (try open("send_hash_key", first), try open("receive_hash_key", !first))
+    }
+
+    /// Continues a pad at `start`; what lies below the cursor already is left out.
+    func addPad(_ peer: NodeID, sending: Bool, start: UInt64, bits: SecretBytes) throws {
+        guard bits.count > 0 else { return }
+        let state = try padState(peer)
+        let epoch = state["epoch"] as Int
+        let cursor = UInt64(state[sending ? "send_cursor" : "receive_cursor"] as Int64)
+        try bits.withBytes { bytes in
+            for offset in stride(from: 0, to: bytes.count, by: Schema.padBytes) where start + UInt64(offset) >= cursor {
+                let piece = UnsafeRawBufferPointer(rebasing: bytes[offset..<min(offset + Schema.padBytes, bytes.count)])
+                let at = start + UInt64(offset)
+                try database.execute(
+                    sql: "INSERT OR REPLACE INTO pad VALUES (?, ?, ?, ?, ?)",
+                    arguments: [
+                        peer.rawValue, sending, Int64(at), piece.count, try seals.seal(pad: piece, label(peer, epoch, sending, Int64(at))),
+                    ])
+            }
+        }
+        let end = sending ? "send_end" : "receive_end"
+        try database.execute(
+            sql: "UPDATE pad_state SET \(end) = MAX(\(end), ?) WHERE peer = ?",
+            arguments: [Int64(start) + Int64(bits.count), peer.rawValue])
+    }
+
+    /// How the answering end tops up both pads out of a block of `bytes` bytes.
+    package func planRefill(_ peer: NodeID, bytes: Int) throws -> PadRefill {
+        let state = try padState(peer)
+        func wish(_ sending: Bool) throws -> Int {
+            max(0, min(rules.padLevel - (try padLeft(peer, sending: sending)), bytes / 8)) / 16 * 16
+        }
+        let first = rules.node < peer
+        var refill = PadRefill()
+        refill.forwardStart = UInt64(state[first ? "send_end" : "receive_end"] as Int64)
+        refill.backwardStart = UInt64(state[first ? "receive_end" : "send_end"] as Int64)
+        refill.forwardCount = try wish(first)
+        refill.backwardCount = try wish(!first)
+        return refill
+    }
+
+    /// Bytes of pad on disk that may still be used.
+    package func padLeft(_ peer: NodeID, sending: Bool) throws -> Int {
+        let state = try padState(peer)
+        let cursor = state[sending ? "send_cursor" : "receive_cursor"] as Int64
+        return try Int.fetchOne(
+            database,
+            sql: "SELECT COALESCE(SUM(start + bytes - MAX(start, ?)), 0) FROM pad WHERE peer = ? AND sending = ? AND start + bytes > ?",
+            arguments: [cursor, peer.rawValue, sending, cursor]) ?? 0
+    }
+
+    /// Takes whole rows of the sending pad, at least `count` bytes that lie together, and erases them.
+    func takeSendingPad(_ peer: NodeID, atLeast count: Int) throws -> (offset: UInt64, bytes: SecretBytes) {
+        let state = try padState(peer)
+        let rows = try Row.fetchAll(
+            database, sql: "SELECT start, bytes, sealed FROM pad WHERE peer = ? AND sending = 1 AND start >= ? ORDER BY start LIMIT ?",
+            arguments: [peer.rawValue, state["send_cursor"] as Int64, count / 16 + 2])
+        var taken: [SecretBytes] = []
+        var (first, next, total) = (Int64(0), Int64(0), 0)
+        for row in rows where total < count {
+            let start = row["start"] as Int64
+            if start != next || taken.isEmpty { (taken, first, total) = ([], start, 0) }
+            taken.append(try seals.open(pad: row["sealed"], label(peer, state["epoch"], true, start)))
+            total += row["bytes"] as Int
+            next = start + (row["bytes"] as Int64)
+        }
+        guard total >= count else { throw KeyMaterialError.padExhausted(needed: count, remaining: total) }
+        try moveCursor(peer, sending: true, to: next)
+        return (UInt64(first), SecretBytes.concatenate(taken))
+    }
+
+    /// Reads the receiving pad without moving its cursor.
+    func peekReceivingPad(_ peer: NodeID, at offset: UInt64, count: Int) throws -> SecretBytes {
+        let state = try padState(peer)
+        let (cursor, end) = (UInt64(state["receive_cursor"] as Int64), UInt64(state["receive_end"] as Int64))
+        guard offset >= cursor else { throw KeyMaterialError.padUsed(offset: offset, cursor: cursor) }
+        guard count > 0, offset <= end, UInt64(count) <= end - offset else {
+            throw KeyMaterialError.padBeyond(offset: offset, count: count, end: end)
+        }
+        let (low, high) = (Int64(offset), Int64(offset) + Int64(count))
+        let rows = try Row.fetchAll(
+            database,
+            sql: "SELECT start, sealed FROM pad WHERE peer = ? AND sending = 0 AND start + bytes > ? AND start < ? ORDER BY start",
+            arguments: [peer.rawValue, low, high])
+        let parts = try rows.map { row in
+            let start = row["start"] as Int64
+            let bytes = try seals.open(pad: row["sealed"], label(peer, state["epoch"], false, start))
+            return bytes.slice(Int(max(low, start) - start)..<Int(min(high - start, Int64(bytes.count))))
+        }
+        let whole = SecretBytes.concatenate(parts)
+        guard whole.count == count else { throw KeyMaterialError.padBeyond(offset: offset, count: count, end: end) }
+        return whole
+    }
+
+    /// What lies below the new cursor is erased.
+    func moveCursor(_ peer: NodeID, sending: Bool, to cursor: Int64) throws {
+        let column = sending ? "send_cursor" : "receive_cursor"
+        try database.execute(sql: "UPDATE pad_state SET \(column) = ? WHERE peer = ?", arguments: [cursor, peer.rawValue])
+        try database.execute(
+            sql: "DELETE FROM pad WHERE peer = ? AND sending = ? AND start + bytes <= ?", arguments: [peer.rawValue, sending, cursor])
+    }
+
+    private func padState(_ peer: NodeID) throws -> Row {
+        guard let row = try Row.fetchOne(database, sql: "SELECT * FROM pad_state WHERE peer = ?", arguments: [peer.rawValue]) else {
+            throw KeyStoreError.unknownPeer(peer)
+        }
+        return row
+    }
+
+    private func label(_ peer: NodeID, _ epoch: Int, _ sending: Bool, _ start: Int64) -> String {
+        "pad \(peer) \(epoch) \(sending) \(start)"
+    }
+}
+
+/// The pad for what this end says. A kilobyte at a time leaves the disk; what a crash finds in memory is lost.
+package final class SendingPad: Pad {
+    private let store: Store
+    private let peer: NodeID
+    private let chunk = Mutex<(offset: UInt64, bytes: SecretBytes, used: Int)>((0, SecretBytes(count: 0), 0))
+
+    package init(store: Store, peer: NodeID) {
+        self.store = store
+        self.peer = peer
+    }
+
+    package func burn(_ count: Int) throws -> (offset: UInt64, bytes: SecretBytes) {
+        try chunk.withLock { chunk in
+            if chunk.bytes.count - chunk.used < count {
+                let (offset, bytes) = try store.changeNow { try $0.takeSendingPad(peer, atLeast: count) }
+                chunk = (offset, bytes, 0)
+            }
+            defer { chunk.used += count }
+            return (chunk.offset + UInt64(chunk.used), chunk.bytes.slice(chunk.used..<chunk.used + count))
+        }
+    }
+
+    package var remaining: Int {
+        get throws {
+            let inMemory = chunk.withLock { $0.bytes.count - $0.used }
+            return try inMemory
+                + store.pool.read { database in
+                    try StoreTransaction(database: database, seals: store.seals, rules: store.rules, now: .distantPast)
+                        .padLeft(peer, sending: true)
+                }
+        }
+    }
+
+    package func burn(at offset: UInt64, count: Int) throws -> SecretBytes {
+        throw KeyStoreError.badMessage("a sending pad used to receive")
+    }
+    package func peek(at offset: UInt64, count: Int) throws -> SecretBytes {
+        throw KeyStoreError.badMessage("a sending pad used to receive")
+    }
+    /// Refills come with the confirmation of a block, in its transaction.
+    package func append(_ bytes: SecretBytes) throws { throw KeyStoreError.badMessage("a stored pad is refilled by blocks") }
+}
+
+/// The pad for what the peer says; its cursor moves durably with every accepted message.
+package final class ReceivingPad: Pad {
+    private let store: Store
+    private let peer: NodeID
+
+    package init(store: Store, peer: NodeID) {
+        self.store = store
+        self.peer = peer
+    }
+
+    package func peek(at offset: UInt64, count: Int) throws -> SecretBytes {
+        try store.changeNow { try $0.peekReceivingPad(peer, at: offset, count: count) }
+    }
+
+    package func burn(at offset: UInt64, count: Int) throws -> SecretBytes {
+        try store.changeNow { transaction in
+            let bytes = try transaction.peekReceivingPad(peer, at: offset, count: count)
+            try transaction.moveCursor(peer, sending: false, to: Int64(offset) + Int64(count))
+            return bytes
+        }
+    }
+
+    package var remaining: Int {
+        get throws { try store.changeNow { try $0.padLeft(peer, sending: false) } }
+    }
+
+    package func burn(_ count: Int) throws -> (offset: UInt64, bytes: SecretBytes) {
+        throw KeyStoreError.badMessage("a receiving pad used to send")
+    }
+    package func append(_ bytes: SecretBytes) throws { throw KeyStoreError.badMessage("a stored pad is refilled by blocks") }
+}
