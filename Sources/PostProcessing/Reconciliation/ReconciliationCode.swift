@@ -97,6 +97,12 @@ extension ReconciliationCode {
         )
     }
 
+    /// The fixed interleaver: which word of the code travels as which plane.
+    package var planeOrder: [Int] {
+        guard let order = ldpc_plane_order(table.code) else { return [] }
+        return (0..<frameBits / 64).map { Int(order[$0]) }
+    }
+
     /// Syndrome of packed words, for tests.
     package func syndrome(word: [UInt64]) -> [UInt64] {
         var result = [UInt64](repeating: 0, count: syndromeBits / 64)
