@@ -82,7 +82,9 @@ final class AnswerReader {
     /// Reads `#<d><digits>`.
     /// - Returns: the number of bytes that follow.
     func blockLength(_ patience: Patience) throws -> Int {
-        guard try byte(patience) == UInt8(ascii: "#") else { throw TransportError.malformed(line.name, reason: "a block must begin with #") }
+        guard try byte(patience) == UInt8(ascii: "#") else {
+            throw TransportError.malformed(line.name, reason: "a block must begin with #")
+        }
         let digits = Int(try byte(patience)) - 0x30
         guard (1...9).contains(digits) else {
             throw TransportError.malformed(line.name, reason: "a block's length must have 1 to 9 digits")

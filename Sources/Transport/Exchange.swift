@@ -62,7 +62,9 @@ final class Exchange {
             var rest = length
             let result = Result {
                 try receive(length) { target in
-                    guard target.count <= rest else { throw TransportError.malformed(line.name, reason: "a block is shorter than its content") }
+                    guard target.count <= rest else {
+                        throw TransportError.malformed(line.name, reason: "a block is shorter than its content")
+                    }
                     try reader.read(into: target, patience)
                     rest -= target.count
                 }

@@ -103,7 +103,8 @@ private func resolve(host: String, port: Int, name: String) throws -> [SocketPla
     var next = list
     while let entry = next?.pointee {
         if let address = entry.ai_addr {
-            places.append(SocketPlace(family: entry.ai_family, bytes: [UInt8](UnsafeRawBufferPointer(start: address, count: Int(entry.ai_addrlen)))))
+            places.append(
+                SocketPlace(family: entry.ai_family, bytes: [UInt8](UnsafeRawBufferPointer(start: address, count: Int(entry.ai_addrlen)))))
         }
         next = entry.ai_next
     }

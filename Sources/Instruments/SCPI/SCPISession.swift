@@ -78,7 +78,8 @@ public final class SCPISession: Sendable {
         let answer = try await text(query)
         let values = try SCPIText.fields(answer).compactMap { Double($0) }
         guard count.contains(values.count), try SCPIText.fields(answer).count == values.count, values.allSatisfy(range.contains) else {
-            throw unexpected(query, answer, "\(count.lowerBound) to \(count.upperBound) numbers from \(range.lowerBound) to \(range.upperBound)")
+            throw unexpected(
+                query, answer, "\(count.lowerBound) to \(count.upperBound) numbers from \(range.lowerBound) to \(range.upperBound)")
         }
         return values
     }
@@ -174,7 +175,12 @@ enum SCPIText {
                 isQuoted.toggle()
                 // The second of two quotes inside a string opens it again: it stands for one.
                 if isQuoted, previous == "\"", !field.isEmpty { field.append("\"") }
-            case ",": isQuoted ? field.append(",") : { fields.append(field.trimmed); field = "" }()
+            case ",":
+                isQuoted
+                    ? field.append(",")
+                    : {
+                        fields.append(field.trimmed); field = ""
+                    }()
             default: field.append(character)
             }
             previous = character

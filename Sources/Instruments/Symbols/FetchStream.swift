@@ -54,7 +54,8 @@ actor FetchStream: SymbolSource {
     }
 
     private func fetch(_ number: UInt64) async throws -> SymbolFrame? {
-        let result = try await scpi.block("FETCh:SYMBols? \(number),1", maximum: Self.longestBlock, within: deadline) { [pool] length, read in
+        let result = try await scpi.block("FETCh:SYMBols? \(number),1", maximum: Self.longestBlock, within: deadline) {
+            [pool] length, read in
             var bytes = [UInt8](repeating: 0, count: FrameHeader.bytes)
             guard length >= bytes.count else { throw InstrumentError.badFrame(reason: "a block of \(length) bytes holds no frame") }
             try bytes.withUnsafeMutableBytes { try read($0) }

@@ -89,13 +89,17 @@ package struct FrameHeader: Sendable, Equatable {
         guard CRC32C.checksum(UnsafeRawBufferPointer(rebasing: bytes[..<68])) == word(68) else {
             throw InstrumentError.badFrame(reason: "its header's checksum is wrong")
         }
-        guard word(4) == 72 << 16 | 1 else { throw InstrumentError.badFrame(reason: "its version is not 1, or its header is not 72 bytes long") }
+        guard word(4) == 72 << 16 | 1 else {
+            throw InstrumentError.badFrame(reason: "its version is not 1, or its header is not 72 bytes long")
+        }
         payloadBytes = Int(word(8))
         count = Int(word(12))
         guard payloadBytes == 4 * count, (4...Self.longestPayload).contains(payloadBytes) else {
             throw InstrumentError.badFrame(reason: "its length of \(payloadBytes) bytes does not fit \(count) symbols")
         }
-        guard let kind = SymbolFrame.Kind(rawValue: word(48)) else { throw InstrumentError.badFrame(reason: "its kind \(word(48)) is unknown") }
+        guard let kind = SymbolFrame.Kind(rawValue: word(48)) else {
+            throw InstrumentError.badFrame(reason: "its kind \(word(48)) is unknown")
+        }
         self.kind = kind
         number = long(16)
         firstSymbol = long(24)

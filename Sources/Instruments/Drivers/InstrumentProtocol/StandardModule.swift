@@ -27,7 +27,9 @@ class StandardModule: @unchecked Sendable {
         identity = context.identity
         scpi = context.scpi
         self.role = try await scpi.word("SYSTem:ROLE?")
-        guard self.role == role else { throw InstrumentError.wrongRole(serial: identity.serial.rawValue, wanted: role.rawValue.lowercased()) }
+        guard self.role == role else {
+            throw InstrumentError.wrongRole(serial: identity.serial.rawValue, wanted: role.rawValue.lowercased())
+        }
         isEmulated = try await scpi.boolean("SYSTem:EMULated?")
         capabilities = try await Self.capabilities(scpi)
     }
@@ -151,7 +153,8 @@ class StandardModule: @unchecked Sendable {
         let answer = try await scpi.text("DATA:TOKen?")
         let digits = answer.compactMap { $0.hexDigitValue.map(UInt8.init) }
         guard digits.count == 32, answer.count == 32 else {
-            throw InstrumentError.unexpectedAnswer(query: "DATA:TOKen?", answer: "\(answer.count) characters", wanted: "32 hexadecimal digits")
+            throw InstrumentError.unexpectedAnswer(
+                query: "DATA:TOKen?", answer: "\(answer.count) characters", wanted: "32 hexadecimal digits")
         }
         return stride(from: 0, to: 32, by: 2).map { digits[$0] << 4 | digits[$0 + 1] }
     }
@@ -178,7 +181,8 @@ class StandardModule: @unchecked Sendable {
 
     func spectrum(from start: Double, to stop: Double, points: Int) async throws -> Spectrum {
         guard (2...100_000).contains(points), start < stop else {
-            throw InstrumentError.outOfRange(what: "spectrum", value: "\(start) to \(stop) nm in \(points) points", allowed: "start < stop and 2 to 100000 points")
+            throw InstrumentError.outOfRange(
+                what: "spectrum", value: "\(start) to \(stop) nm in \(points) points", allowed: "start < stop and 2 to 100000 points")
         }
         let query = "DIAGnostic:OSA? \(start),\(stop),\(points)"
         let powers = try await scpi.floats(query, maximum: points)
