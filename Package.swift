@@ -122,7 +122,7 @@ let house: [House] = [
             "QKDModel", "KeyMaterial", "QuantumOptics", "Transport", "Instruments", "PostProcessing", "NodeAPI",
             "NodeRuntime",
         ],
-        outside: [argumentParser, x509, asn1, crypto, yaml, logging]),
+        outside: nio + [argumentParser, x509, asn1, crypto, yaml, logging, httpClient, http1, tls]),
     House(
         name: "qkd-emulator", kind: .program, imports: ["QKDModel", "QuantumOptics", "FirmwareSim"],
         outside: [argumentParser], folder: "firmware-sim/Sources"),

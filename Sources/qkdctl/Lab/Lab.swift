@@ -1,0 +1,113 @@
+// One lab from start to end: files, emulator, services, watching, keys, result.
+
+import Foundation
+import Synchronization
+
+final class Lab: Sendable {
+    let bed: Testbed
+    let testbedFile: String
+    let plan: LabPlan
+    let folder: LabFolder
+    let pace: LabCommand.Pace
+    /// Where this build's programs are.
+    let programs: String
+    private let screen = Mutex(LabScreen())
+
+    struct Ending: Sendable {
+        var minutes: Double?
+        var stay: Bool
+        var limitMinutes: Double
+        /// Where the result goes.
+        var json: String?
+    }
+
+    /// - Throws: `LabError.testbed` or `.missingProgram`.
+    init(testbed: String, folder: String?, pace: LabCommand.Pace) throws {
+        testbedFile = absolutePath(testbed)
+        bed = try Testbed.load(testbedFile)
+        plan = try LabPlan(bed, file: testbed, freePort: FreePorts.next)
+        self.folder = LabFolder(path: absolutePath(folder ?? "lab/\(bed.testbed)"))
+        self.pace = pace
+        let program = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+        programs = (program as NSString).deletingLastPathComponent
+    }
+
+    func say(_ text: String) { screen.withLock { $0.say(text) } }
+    func show(_ lines: [String]) { screen.withLock { $0.show(lines) } }
+    func program(_ name: String) -> String { programs + "/" + name }
+
+    /// Folders, PKI, secrets and configuration files of every site.
+    func prepare(devices: DeviceURIs) async throws {
+        try folder.claim(sites: plan.sites.map(\.name))
+        try await makeSecrets()
+        try writeConfigurations(devices: devices)
+        folder.release()
+    }
+
+    /// Runs the lab to its end.
+    ///
+    /// - Throws: `LabError`, and `CancellationError` where it was interrupted before any result.
+    func run(_ ending: Ending) async throws {
+        try folder.claim(sites: plan.sites.map(\.name))
+        // Socket paths are relative to here: the kernel allows them 107 bytes.
+        guard FileManager.default.changeCurrentDirectoryPath(folder.path) else { throw LabError.folderTaken(path: folder.path) }
+        let supervisor = Supervisor(folder: folder) { self.say($0) }
+        do {
+            try await work(supervisor, ending)
+        } catch {
+            await stop(supervisor)
+            throw error
+        }
+        await stop(supervisor)
+    }
+
+    private func stop(_ supervisor: Supervisor) async {
+        await supervisor.stop()
+        folder.release()
+    }
+
+    private func work(_ supervisor: Supervisor, _ ending: Ending) async throws {
+        say("\(bed.testbed): \(plan.sites.count) sites, \(plan.links.count) links; files and logs in \(folder.path)")
+        try await makeSecrets()
+        let devices = try await startEmulator(supervisor)
+        try writeConfigurations(devices: devices)
+        let started = ContinuousClock.now
+        for site in plan.sites { try await startServices(site, supervisor) }
+        say("services are up; a link without key after \(LabTable.minutes(ending.limitMinutes)) is a failure")
+        let watch = LabWatch(lab: self, started: started)
+        let interrupted = try await follow(watch, supervisor, ending)
+        let result = try await conclude(watch, interrupted: interrupted)
+        if let path = ending.json { try result.json().write(to: URL(filePath: path)) }
+        for line in result.summary { say(line) }
+        let missing = watch.missing(in: result)
+        guard missing.isEmpty else { throw LabError.unfinished(missing: missing) }
+    }
+
+    /// Draws the table until the ending is reached.
+    /// - Returns: whether it was interrupted.
+    private func follow(_ watch: LabWatch, _ supervisor: Supervisor, _ ending: Ending) async throws -> Bool {
+        while !Task.isCancelled {
+            try await watch.poll()
+            show(watch.table)
+            if let problem = await supervisor.problem { throw problem }
+            let minutes = watch.seconds / 60
+            let longEnough = minutes >= ending.minutes ?? 0
+            if watch.everyLinkHasKey, longEnough, !ending.stay { return false }
+            if !watch.everyLinkHasKey, minutes >= max(ending.limitMinutes, ending.minutes ?? 0) { return false }
+            try? await Task.sleep(for: .milliseconds(500))
+        }
+        return true
+    }
+
+    private func conclude(_ watch: LabWatch, interrupted: Bool) async throws -> LabResult {
+        if interrupted { say("interrupted") }
+        // Fetching keys must not be cut short by the interruption that led here.
+        return try await Task.detached { [self] in
+            var equal: [String: Bool] = [:]
+            for link in plan.links where watch.hasKey(link) {
+                equal[link.name] = try await fetchAndCompare(link)
+            }
+            return watch.result(keysEqual: equal)
+        }.value
+    }
+}

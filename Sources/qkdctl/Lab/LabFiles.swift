@@ -1,0 +1,123 @@
+// The configuration files of a lab's services, as a person would write them.
+
+import Foundation
+
+/// Where one device answers: `tcp:host:port`.
+typealias DeviceURIs = [String: String]
+
+extension LabPlan {
+    /// `qkd-linkd`'s file for one site.
+    /// - Throws: `LabError.noEndpoint` where a device of the site has no URI.
+    func linkConfiguration(_ site: LabSite, devices: DeviceURIs) throws -> String {
+        var lines = [
+            "# Written by qkdctl lab for testbed '\(name)'. Paths are relative to this folder.",
+            "node: \(site.name)",
+            "socket: run/linkd.sock",
+            "state: state/linkd",
+            "deposit: run/deposit.sock",
+            "channel: { listen: \"127.0.0.1:\(site.channelPort)\" }",
+            "devices:",
+        ]
+        for (index, serial) in site.devices.enumerated() {
+            guard let uri = devices[serial] else { throw LabError.noEndpoint(device: serial) }
+            lines.append("  - { name: \(Self.deviceName(index)), uri: \"\(uri)\" }")
+        }
+        lines.append("peers:")
+        for peer in site.peers.compactMap(self.site) {
+            lines.append("  - { node: \(peer.name), channel: \"127.0.0.1:\(peer.channelPort)\", secret: secrets/\(peer.name) }")
+        }
+        lines.append("links:")
+        for link in links {
+            guard let peer = link.peer(of: site.name) else { continue }
+            lines += linkLines(link, at: site, peer: peer)
+        }
+        return lines.joined(separator: "\n") + "\n"
+    }
+
+    private func linkLines(_ link: LabLink, at site: LabSite, peer: String) -> [String] {
+        let transmits = link.transmitterSite == site.name
+        let serial = transmits ? link.bed.transmitter : link.bed.receiver
+        let device = Self.deviceName(site.devices.firstIndex(of: serial) ?? 0)
+        return [
+            "  - id: \(link.name)",
+            "    peer: \(peer)",
+            "    role: \(transmits ? "TRANSMITTER" : "RECEIVER")",
+            "    device: \(device)",
+            "    path: \(link.bed.path)",
+            "    loss_db: \(link.bed.lossDB)",
+            "    code: \(link.bed.code)",
+            "    efficiency: \(link.bed.efficiency)",
+            "    block_symbols: \(link.bed.blockSymbols)",
+            "    slot_symbols: \(link.bed.slotSymbols)",
+            "    weight: \(link.bed.weight)",
+            "    epsilon: 1.0e-10",
+        ]
+    }
+
+    private static func deviceName(_ index: Int) -> String { "device\(index + 1)" }
+
+    /// `qkd-lkmsd`'s file for one site. Keys of the emulator are delivered: this is a lab.
+    func storeConfiguration(_ site: LabSite) -> String {
+        func tls(_ port: Int) -> String {
+            "{ listen: \"127.0.0.1:\(port)\", certificate: pki/\(site.kme).crt, key: pki/\(site.kme).key, ca: pki/ca.crt }"
+        }
+        var lines = [
+            "# Written by qkdctl lab for testbed '\(name)'. Paths are relative to this folder.",
+            "node: \(site.name)",
+            "socket: run/lkmsd.sock",
+            "deposit: run/deposit.sock",
+            "database: state/lkms.sqlite",
+            "master_key: secrets/lkms.master",
+            "api014: \(tls(site.keyPort))",
+            "km: \(tls(site.kmPort))",
+            "peers:",
+        ]
+        for peer in site.peers.compactMap(self.site) {
+            lines.append(
+                "  - { node: \(peer.name), km: \"127.0.0.1:\(peer.kmPort)\", certificate_name: \(peer.kme), secret: secrets/km-\(peer.name) }"
+            )
+        }
+        lines.append("applications:")
+        for name in [site.name] + site.peers { lines.append("  - { sae: app-\(name), node: \(name) }") }
+        lines += ["deliver_emulated: true", "key_size: 256"]
+        return lines.joined(separator: "\n") + "\n"
+    }
+}
+
+/// The folder of a lab and what stands where in it.
+struct LabFolder: Sendable {
+    let path: String
+    private var marker: String { path + "/lab.pid" }
+
+    func site(_ name: String) -> String { path + "/" + name }
+    func output(_ child: String) -> String { path + "/logs/" + child }
+
+    /// Empties a folder that an earlier lab made, or makes a new one, and marks it as this process's.
+    ///
+    /// - Throws: `LabError.folderTaken` or `.folderInUse`; nothing is removed then.
+    func claim(sites: [String]) throws {
+        let files = FileManager.default
+        let entries = (try? files.contentsOfDirectory(atPath: path)) ?? []
+        if !entries.isEmpty {
+            guard let text = try? String(contentsOfFile: marker, encoding: .utf8) else { throw LabError.folderTaken(path: path) }
+            if let pid = Int32(text.trimmingCharacters(in: .whitespacesAndNewlines)), pid > 0, kill(pid, 0) == 0, pid != getpid() {
+                throw LabError.folderInUse(path: path, pid: pid)
+            }
+            for entry in entries { try files.removeItem(atPath: path + "/" + entry) }
+        }
+        for folder in [path + "/logs"] + sites.flatMap({ site in ["run", "state", "secrets", "pki"].map { self.site(site) + "/" + $0 } }) {
+            try files.createDirectory(atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o750])
+        }
+        try write("\(getpid())\n", to: marker)
+    }
+
+    func write(_ text: String, to file: String, mode: Int = 0o640) throws {
+        try Data(text.utf8).write(to: URL(filePath: file))
+        try FileManager.default.setAttributes([.posixPermissions: mode], ofItemAtPath: file)
+    }
+
+    /// The folder stays for a person to read; it may be claimed again.
+    func release() {
+        try? write("0\n", to: marker)
+    }
+}

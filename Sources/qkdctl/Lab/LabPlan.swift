@@ -1,0 +1,113 @@
+// A lab on paper: which site runs what, on which ports and files. Made from the testbed file's sites, devices and
+// links; everything that a plan names is relative to its site's folder, so that socket paths stay short.
+
+import Foundation
+import Yams
+
+/// The part of a testbed file that a lab needs; `qkd-emulator` checks the whole of it.
+struct Testbed: Decodable, Sendable {
+    struct Device: Decodable, Sendable {
+        var serial: String
+        var site: String
+    }
+
+    struct Link: Decodable, Sendable {
+        var name: String
+        var transmitter: String
+        var receiver: String
+        var path: String
+        var lossDB: Double
+        var code: String
+        var efficiency: Double
+        var blockSymbols: Int
+        var slotSymbols: Int
+        var weight: Double
+        var referenceKeyRateBps: Double?
+
+        enum CodingKeys: String, CodingKey {
+            case name, transmitter, receiver, path, code, efficiency, weight
+            case lossDB = "loss_db"
+            case blockSymbols = "block_symbols"
+            case slotSymbols = "slot_symbols"
+            case referenceKeyRateBps = "reference_key_rate_bps"
+        }
+    }
+
+    var testbed: String
+    var devices: [Device]
+    var links: [Link]
+
+    /// - Throws: `LabError.testbed`.
+    static func load(_ path: String) throws -> Testbed {
+        do {
+            let bed = try YAMLDecoder().decode(Testbed.self, from: String(contentsOfFile: path, encoding: .utf8))
+            guard !bed.links.isEmpty else { throw LabError.testbed(file: path, problem: "it has no links, so there is nothing to run") }
+            return bed
+        } catch let error as LabError {
+            throw error
+        } catch {
+            throw LabError.testbed(file: path, problem: "it cannot be read as a testbed: \(error)")
+        }
+    }
+}
+
+/// One site of the lab: a node with its two services.
+struct LabSite: Sendable {
+    var name: String
+    var channelPort: Int
+    var keyPort: Int
+    var kmPort: Int
+    /// Device serials that stand here, in the testbed's order.
+    var devices: [String]
+    /// Sites with which it shares a link, and a secret.
+    var peers: [String]
+
+    var application: String { "app-\(name)" }
+    var kme: String { "kme-\(name)" }
+}
+
+/// A link between two sites of the lab.
+struct LabLink: Sendable {
+    var bed: Testbed.Link
+    var transmitterSite: String
+    var receiverSite: String
+    var name: String { bed.name }
+}
+
+struct LabPlan: Sendable {
+    let name: String
+    let sites: [LabSite]
+    let links: [LabLink]
+
+    /// - Parameter freePort: a loopback TCP port that nobody uses.
+    init(_ bed: Testbed, file: String, freePort: () throws -> Int) throws {
+        let siteOf = Dictionary(bed.devices.map { ($0.serial, $0.site) }) { first, _ in first }
+        func site(of device: String) throws -> String {
+            guard let site = siteOf[device] else { throw LabError.testbed(file: file, problem: "a link names no device: '\(device)'") }
+            return site
+        }
+        name = bed.testbed
+        links = try bed.links.map {
+            LabLink(bed: $0, transmitterSite: try site(of: $0.transmitter), receiverSite: try site(of: $0.receiver))
+        }
+        var names: [String] = []
+        for link in links {
+            for site in [link.transmitterSite, link.receiverSite] where !names.contains(site) { names.append(site) }
+        }
+        let links = links
+        sites = try names.map { name in
+            LabSite(
+                name: name, channelPort: try freePort(), keyPort: try freePort(), kmPort: try freePort(),
+                devices: bed.devices.filter { $0.site == name }.map(\.serial),
+                peers: links.compactMap { $0.peer(of: name) })
+        }
+    }
+
+    func site(_ name: String) -> LabSite? { sites.first { $0.name == name } }
+}
+
+extension LabLink {
+    func peer(of site: String) -> String? {
+        site == transmitterSite ? receiverSite : site == receiverSite ? transmitterSite : nil
+    }
+}

@@ -1,0 +1,70 @@
+// What a lab found, as `--json` writes it and as its last table says it.
+
+import Foundation
+
+struct LabResult: Codable, Sendable {
+    struct Link: Codable, Sendable {
+        var name: String
+        var lossDB: Double
+        var symbols: Int
+        var transmittance: Double
+        var excessNoiseSNU: Double
+        var snrPerQuadrature: Double
+        var frameErrorRate: Double
+        var reconciliationEfficiency: Double
+        var epsilon: Double
+        var secretBitsStored: Int
+        /// Per second of device time, over whole blocks.
+        var keyRateBps: Double
+        /// Per second on the wall.
+        var wallRateBps: Double
+        var keysEqual: Bool
+        var referenceKeyRateBps: Double?
+        var limitedBy: String
+
+        enum CodingKeys: String, CodingKey {
+            case name, symbols, transmittance, epsilon
+            case lossDB = "loss_db"
+            case excessNoiseSNU = "excess_noise_snu"
+            case snrPerQuadrature = "snr_per_quadrature"
+            case frameErrorRate = "frame_error_rate"
+            case reconciliationEfficiency = "reconciliation_efficiency"
+            case secretBitsStored = "secret_bits_stored"
+            case keyRateBps = "key_rate_bps"
+            case wallRateBps = "wall_rate_bps"
+            case keysEqual = "keys_equal"
+            case referenceKeyRateBps = "reference_key_rate_bps"
+            case limitedBy = "limited_by"
+        }
+    }
+
+    var links: [Link]
+    /// Device time over wall time; 1 or more keeps up with the hardware.
+    var realTimeFactor: Double
+    var seconds: Double
+
+    enum CodingKeys: String, CodingKey {
+        case links, seconds
+        case realTimeFactor = "real_time_factor"
+    }
+
+    func json() throws -> Data {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
+        return try encoder.encode(self) + Data("\n".utf8)
+    }
+
+    /// The comparison with the paper, for people.
+    var summary: [String] {
+        var lines: [String] = []
+        for link in links {
+            let reference = link.referenceKeyRateBps.map { " (reference \(LabTable.rate($0)))" } ?? ""
+            lines.append(
+                "\(link.name): \(String(format: "%.1f", link.lossDB)) dB, \(LabTable.bits(link.secretBitsStored)) stored, "
+                    + "\(LabTable.rate(link.keyRateBps)) of device time\(reference), \(LabTable.rate(link.wallRateBps)) on the wall, "
+                    + "keys \(link.keysEqual ? "equal" : "NOT EQUAL") at both ends")
+        }
+        lines.append(String(format: "real-time factor %.2f, %.0f s", realTimeFactor, seconds))
+        return lines
+    }
+}
