@@ -32,6 +32,7 @@ void ldpc_wipe(void *memory, size_t bytes) {
 static const struct ldpc_kernel *kernel_of(kernel_level level) {
 #if defined(__x86_64__)
     if (level == KERNEL_AVX512) return &ldpc_avx512;
+    if (level == KERNEL_AVX2) return &ldpc_avx2;
 #endif
     (void)level;
     return &ldpc_portable;
@@ -132,20 +133,35 @@ static void load_posteriors(ldpc_decoder *d, const float *llr, int16_t *block) {
         const int32_t whole = (int32_t)value;
         steps[l] = (int16_t)(whole - (value < (float)whole));  // floor
     }
-    for (int l = 0; l < LANES; l++) block[d->kernel->lane_position[l]] = steps[l];
+    const uint8_t *position = d->kernel->lane_position;
+    for (int l = 0; l < LANES; l++) block[position[l]] = steps[l];
     ldpc_wipe(steps, sizeof steps);
+}
+
+/// Bits from 64 bytes that are 0 or 1: a multiplication brings eight of them together.
+static uint64_t bits_of(const uint8_t *bytes) {
+    uint64_t bits = 0;
+    for (int k = 0; k < 8; k++) {
+        uint64_t eight;
+        memcpy(&eight, bytes + 8 * k, 8);
+        bits |= (eight * 0x0102040810204080ull >> 56) << (8 * k);
+    }
+    return bits;
 }
 
 /// The row's own bit is known through the channel, and its sum with the core bits through the syndrome: sign = channel + syndrome.
 static void load_channel(ldpc_decoder *d, const float *llr, uint64_t syndrome, size_t block) {
-    int8_t *magnitude = d->channel_phi + block * LANES;
-    uint64_t negative = 0;
+    int8_t *restrict magnitude = d->channel_phi + block * LANES;
+    const uint8_t *restrict table = d->channel_table;
+    int32_t index[LANES];
+    uint8_t negative[LANES];
     for (int l = 0; l < LANES; l++) {
-        const float scaled = fminf(fabsf(sane(llr[l])) * CHANNEL_SCALE, CHANNEL_ENTRIES - 1);
-        magnitude[l] = (int8_t)d->channel_table[(int)scaled];
+        const float scaled = fabsf(sane(llr[l])) * CHANNEL_SCALE;
+        index[l] = (int32_t)(scaled < CHANNEL_ENTRIES - 1 ? scaled : CHANNEL_ENTRIES - 1);
     }
-    for (int l = 0; l < LANES; l++) negative |= (uint64_t)(sane(llr[l]) < 0) << l;
-    d->channel_sign[block] = negative ^ syndrome;
+    for (int l = 0; l < LANES; l++) negative[l] = sane(llr[l]) < 0;
+    for (int l = 0; l < LANES; l++) magnitude[l] = (int8_t)table[index[l]];
+    d->channel_sign[block] = bits_of(negative) ^ syndrome;
 }
 
 static void load(ldpc_decoder *d, const float *llr, const uint64_t *syndrome) {

@@ -80,6 +80,7 @@ extern const uint8_t ldpc_lanes[LANES];
 
 extern const struct ldpc_kernel ldpc_portable;
 #if defined(__x86_64__)
+extern const struct ldpc_kernel ldpc_avx2;
 extern const struct ldpc_kernel ldpc_avx512;
 #endif
 

@@ -9,15 +9,16 @@ const uint8_t ldpc_lanes[LANES] = {
     32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63,
 };
 
+/// to[l] = from[(l + lane) mod 64]. Copies of fixed length, which compile to a few moves.
 static inline void rotate_in(int16_t *to, const int16_t *from, unsigned lane) {
-    memcpy(to, from + lane, (LANES - lane) * sizeof *to);
-    memcpy(to + LANES - lane, from, lane * sizeof *to);
+    int16_t twice[2 * LANES];
+    memcpy(twice, from, LANES * sizeof *to);
+    memcpy(twice + LANES, from, LANES * sizeof *to);
+    memcpy(to, twice + lane, LANES * sizeof *to);
 }
 
-static inline void rotate_out(int16_t *to, const int16_t *from, unsigned lane) {
-    memcpy(to + lane, from, (LANES - lane) * sizeof *to);
-    memcpy(to, from + LANES - lane, lane * sizeof *to);
-}
+/// to[(l + lane) mod 64] = from[l].
+static inline void rotate_out(int16_t *to, const int16_t *from, unsigned lane) { rotate_in(to, from, (LANES - lane) % LANES); }
 
 static inline int16_t *block_of(const ldpc_decoder *d, ldpc_edge e, int i) {
     const int blocks = d->code->blocks;
@@ -37,10 +38,24 @@ static inline void take_out(int16_t *value, const int8_t *message, int weight, i
     }
 }
 
-static inline void put_back(int16_t *value, int8_t *message, const int8_t *magnitude, const int8_t *sign, const int8_t *total, int weight) {
+static inline void look_up(const uint8_t *table, const uint8_t *restrict index, uint8_t *restrict entry) {
+    for (int l = 0; l < LANES; l++) entry[l] = table[index[l]];
+}
+
+/// Saturating sum of the channel's phi and those of all edges but one.
+static inline void sum_of_others(const int8_t *restrict own, uint8_t phi[][LANES], int degree, int but, uint8_t *restrict sum) {
+    uint16_t wide[LANES];
+    for (int l = 0; l < LANES; l++) wide[l] = (uint16_t)own[l];
+    for (int k = 0; k < degree; k++)
+        if (k != but)
+            for (int l = 0; l < LANES; l++) wide[l] = (uint16_t)(wide[l] + phi[k][l]);
+    for (int l = 0; l < LANES; l++) sum[l] = (uint8_t)(wide[l] > 127 ? 127 : wide[l]);
+}
+
+static inline void put_back(int16_t *value, int8_t *message, const uint8_t *magnitude, const int8_t *sign, const int8_t *total, int weight) {
     for (int l = 0; l < LANES; l++) {
         const int8_t s = (int8_t)(sign[l] ^ total[l]);
-        message[l] = (int8_t)((magnitude[l] ^ s) - s);
+        message[l] = (int8_t)((int8_t)(magnitude[l] ^ s) - s);
         value[l] = (int16_t)(value[l] + weight * message[l]);
     }
 }
@@ -57,23 +72,19 @@ static void ldgm_row(ldpc_decoder *d, int row) {
     int8_t *message = d->message + (size_t)c->row_start[row] * (size_t)c->blocks * LANES;
     for (int i = 0; i < c->blocks; i++, message += LANES * degree) {
         int16_t value[MAX_LDGM_DEGREE][LANES];
-        int8_t sign[MAX_LDGM_DEGREE][LANES], total[LANES], out[LANES];
-        uint8_t phi[MAX_LDGM_DEGREE][LANES];
+        int8_t sign[MAX_LDGM_DEGREE][LANES], total[LANES];
+        uint8_t phi[MAX_LDGM_DEGREE][LANES], index[LANES], out[LANES];
         spread(d->channel_sign[first + (size_t)i], total);
         for (int j = 0; j < degree; j++) {
             rotate_in(value[j], block_of(d, edge[j], i), edge[j].lane);
-            take_out(value[j], message + LANES * j, 1, sign[j], phi[j]);
-            for (int l = 0; l < LANES; l++) phi[j][l] = d->lookup.phi[phi[j][l]];
+            take_out(value[j], message + LANES * j, 1, sign[j], index);
+            look_up(d->lookup.phi, index, phi[j]);
             for (int l = 0; l < LANES; l++) total[l] ^= sign[j][l];
         }
         const int8_t *own = d->channel_phi + (first + (size_t)i) * LANES;
         for (int j = 0; j < degree; j++) {
-            uint16_t sum[LANES];
-            for (int l = 0; l < LANES; l++) sum[l] = (uint16_t)own[l];
-            for (int k = 0; k < degree; k++)
-                if (k != j)
-                    for (int l = 0; l < LANES; l++) sum[l] = (uint16_t)(sum[l] + phi[k][l]);
-            for (int l = 0; l < LANES; l++) out[l] = (int8_t)d->lookup.inverse[sum[l] > 127 ? 127 : sum[l]];
+            sum_of_others(own, phi, degree, j, index);
+            look_up(d->lookup.inverse, index, out);
             put_back(value[j], message + LANES * j, out, sign[j], total, 1);
             rotate_out(block_of(d, edge[j], i), value[j], edge[j].lane);
         }
@@ -95,7 +106,8 @@ static int core_row(ldpc_decoder *d, int row) {
     int bad = 0;
     for (int i = 0; i < c->blocks; i++, message += LANES * degree) {
         int16_t value[MAX_CORE_DEGREE][LANES];
-        int8_t sign[MAX_CORE_DEGREE][LANES], total[LANES], parity[LANES], out[LANES];
+        int8_t sign[MAX_CORE_DEGREE][LANES], total[LANES], parity[LANES];
+        uint8_t out[LANES];
         uint16_t phi[MAX_CORE_DEGREE][LANES], sum[LANES] = {0};
         spread(d->core_syndrome[(size_t)row * (size_t)c->blocks + (size_t)i], total);
         memcpy(parity, total, sizeof parity);
@@ -112,7 +124,7 @@ static int core_row(ldpc_decoder *d, int row) {
         for (int j = 0; j < degree; j++) {
             for (int l = 0; l < LANES; l++) {
                 const unsigned rest = (uint16_t)(sum[l] - phi[j][l]), high = rest >> COARSE_SHIFT;
-                out[l] = (int8_t)(rest < 128 ? fine[rest] : d->lookup.coarse[high > 127 ? 127 : high]);
+                out[l] = (uint8_t)(rest < 128 ? fine[rest] : d->lookup.coarse[high > 127 ? 127 : high]);
             }
             put_back(value[j], message + LANES * j, out, sign[j], total, CORE_WEIGHT);
             rotate_out(block_of(d, edge[j], i), value[j], edge[j].lane);

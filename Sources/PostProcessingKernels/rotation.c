@@ -165,9 +165,19 @@ void rotation_reconstruct(kernel_level level, const int8_t *alpha, const float *
 }
 
 double rotation_mean_square(const float *values, size_t count) {
-    double part[8] = {0}, sum = 0;
-    for (size_t i = 0; i < count; i++) part[i % 8] += (double)values[i] * (double)values[i];
-    for (int k = 0; k < 8; k++) sum += part[k];
+    typedef float four __attribute__((vector_size(16), aligned(4)));
+    typedef double wide __attribute__((vector_size(32)));
+    wide part[2] = {{0}, {0}};
+    const size_t whole = count / 8 * 8;
+    for (size_t i = 0; i < whole; i += 8) {
+        const wide a = __builtin_convertvector(*(const four *)(values + i), wide);
+        const wide b = __builtin_convertvector(*(const four *)(values + i + 4), wide);
+        part[0] += a * a;
+        part[1] += b * b;
+    }
+    double sum = 0;
+    for (int k = 0; k < 4; k++) sum += part[0][k] + part[1][k];
+    for (size_t i = whole; i < count; i++) sum += (double)values[i] * (double)values[i];
     return count ? sum / (double)count : 0;
 }
 

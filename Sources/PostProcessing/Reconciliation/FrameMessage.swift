@@ -74,7 +74,8 @@ public struct FrameMessage: Sendable, Equatable {
         guard norms.count == code.frameBits / 8 else { throw ReconciliationError.messageField("number of norms") }
         guard syndrome.count == code.syndromeBits / 8 else { throw ReconciliationError.messageField("number of syndrome bits") }
         guard verification < 1 << UInt32(Self.verificationBits) else { throw ReconciliationError.messageField("hash") }
-        guard !rotations.contains(.min) else { throw ReconciliationError.messageField("rotation") }
-        guard norms.allSatisfy({ $0.isFinite && $0.sign == .plus }) else { throw ReconciliationError.messageField("norm") }
+        guard rotations.reduce(0, { min($0, $1) }) > .min else { throw ReconciliationError.messageField("rotation") }
+        // Bit patterns of finite floats without sign lie below infinity's.
+        guard norms.reduce(0, { max($0, $1.bitPattern) }) < Float.infinity.bitPattern else { throw ReconciliationError.messageField("norm") }
     }
 }
