@@ -1,1 +1,75 @@
-@main struct Program { static func main() {} }
+// qkd-emulator: a whole testbed of emulated CV-QKD devices on TCP ports and pseudo-terminals.
+
+internal import ArgumentParser
+internal import Dispatch
+internal import FirmwareSim
+internal import Foundation
+
+@main
+struct Program: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "qkd-emulator",
+        abstract: "Emulates the devices of a testbed and the fibre between them.",
+        discussion: "The devices speak docs/wire/instrument-protocol.md. The program runs until SIGINT or SIGTERM.")
+
+    @Option(help: "Testbed file (YAML).")
+    var testbed: String
+
+    @Option(help: "real: wall time, what is not read in time is lost; follow: time waits for readers.")
+    var pace: PaceName = .follow
+
+    @Option(help: "With --pace follow: device time runs at most this many times faster than the wall clock.")
+    var speed = 20.0
+
+    @Option(help: "Replaces the testbed's seed.")
+    var seed: UInt64?
+
+    @Flag(help: "Any free ports instead of the testbed's.")
+    var anyPorts = false
+
+    @Flag(help: "Print endpoints as JSON lines.")
+    var json = false
+
+    enum PaceName: String, ExpressibleByArgument, CaseIterable { case real, follow }
+
+    func validate() throws {
+        guard speed > 0, speed <= 10_000 else { throw ValidationError("--speed must be above 0 and at most 10000") }
+    }
+
+    func run() async throws {
+        var configuration = try TestbedConfiguration(file: testbed)
+        if let seed { configuration.seed = seed }
+        if anyPorts { configuration.useAnyPorts() }
+        let server = try await EmulatorServer.start(configuration, pace: pace == .real ? .real : .follow(speed: speed))
+        print(json ? server.endpoints.map(\.json).joined(separator: "\n") : Self.table(server.endpoints))
+        fflush(nil)
+        await Signals.wait()
+        await server.stop()
+    }
+
+    static func table(_ endpoints: [Endpoint]) -> String {
+        let rows =
+            [["DEVICE", "ROLE", "TRANSPORT", "URI", "DATA PORT"]]
+            + endpoints.map { [$0.device, $0.role, $0.transport, $0.uri, $0.dataPort.map(String.init) ?? "-"] }
+        let widths = (0..<5).map { column in rows.map { $0[column].count }.max() ?? 0 }
+        return rows.map { row in
+            zip(row, widths).map { $0.padding(toLength: $1 + 2, withPad: " ", startingAt: 0) }.joined()
+        }.joined(separator: "\n")
+    }
+}
+
+/// Waits for the signals that end a program.
+private enum Signals {
+    static func wait() async {
+        let (stream, continuation) = AsyncStream<Void>.makeStream()
+        let sources = [SIGINT, SIGTERM].map { number in
+            signal(number, SIG_IGN)
+            let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
+            source.setEventHandler { continuation.yield() }
+            source.resume()
+            return source
+        }
+        for await _ in stream { break }
+        for source in sources { source.cancel() }
+    }
+}
