@@ -65,7 +65,8 @@ import Testing
         variance: Double = 1.7, transmittance: Double = 0.25, noise: Double = 0.005, efficiency: Double = 0.8, electronic: Double = 0.05
     ) throws -> KeyRateParameters {
         try KeyRateParameters(
-            modulationVariance: variance, transmittance: transmittance, excessNoise: noise, efficiency: efficiency, electronicNoise: electronic)
+            modulationVariance: variance, transmittance: transmittance, excessNoise: noise, efficiency: efficiency,
+            electronicNoise: electronic)
     }
 
     @Test func survivesDegenerateLinks() throws {
@@ -117,7 +118,8 @@ import Testing
         #expect(limit - last < 1e-5)
         let perfect = try KeyRate.composable(
             link, beta: 0.92, symbols: 1e8, calibrationSymbols: .infinity, epsilons: epsilons, receiver: .trusted)
-        let measured = try KeyRate.composable(link, beta: 0.92, symbols: 1e8, calibrationSymbols: 1e8, epsilons: epsilons, receiver: .trusted)
+        let measured = try KeyRate.composable(
+            link, beta: 0.92, symbols: 1e8, calibrationSymbols: 1e8, epsilons: epsilons, receiver: .trusted)
         #expect(perfect.key > measured.key)
     }
 

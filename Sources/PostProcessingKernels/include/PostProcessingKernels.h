@@ -4,3 +4,5 @@
 #include "ldpc.h"
 #include "levels.h"
 #include "rotation.h"
+#include "symbols.h"
+#include "toeplitz.h"

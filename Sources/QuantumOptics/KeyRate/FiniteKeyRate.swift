@@ -53,7 +53,8 @@ extension KeyRate {
     ///   - symbols: N, all of them.
     ///   - estimationFraction: f in (0, 1).
     public static func leverrier2010(
-        _ link: KeyRateParameters, beta: Double, symbols: Double, estimationFraction: Double, epsilons: FiniteEpsilons, receiver: ReceiverTrust
+        _ link: KeyRateParameters, beta: Double, symbols: Double, estimationFraction: Double, epsilons: FiniteEpsilons,
+        receiver: ReceiverTrust
     ) throws(KeyRateError) -> FiniteKeyRate {
         try require(symbols >= 1000 && symbols <= 1e18, "number of symbols", symbols, "between 1e3 and 1e18")
         try require(estimationFraction > 0 && estimationFraction < 1, "estimation fraction", estimationFraction, "in (0, 1)")

@@ -35,7 +35,9 @@ public enum KeyRate {
     /// Infinitely many symbols: `key = beta I_AB - chi_BE`, negative where there is none.
     ///
     /// - Parameter beta: reconciliation efficiency in (0, 1].
-    public static func asymptotic(_ link: KeyRateParameters, beta: Double, receiver: ReceiverTrust) throws(KeyRateError) -> AsymptoticKeyRate {
+    public static func asymptotic(_ link: KeyRateParameters, beta: Double, receiver: ReceiverTrust) throws(KeyRateError)
+        -> AsymptoticKeyRate
+    {
         try require(beta > 0 && beta <= 1, "beta", beta, "in (0, 1]")
         let information = mutualInformation(link)
         let holevo = try holevoBound(link, receiver: receiver)
