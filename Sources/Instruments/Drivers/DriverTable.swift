@@ -32,10 +32,10 @@ public struct ModuleContext: Sendable {
 public enum DriverTable {
     public static let drivers: [Driver] = [
         Driver(
-            folder: "InstrumentProtocol", maker: "sdqkd", model: "CVTX", role: .transmitter, recording: "transmitter.transcript",
+            folder: "InstrumentProtocol", maker: "SDQKD", model: "CVTX", role: .transmitter, recording: "transmitter.transcript",
             open: { try await StandardTransmitter.open($0) }),
         Driver(
-            folder: "InstrumentProtocol", maker: "sdqkd", model: "CVRX", role: .receiver, recording: "receiver.transcript",
+            folder: "InstrumentProtocol", maker: "SDQKD", model: "CVRX", role: .receiver, recording: "receiver.transcript",
             open: { try await StandardReceiver.open($0) }),
     ]
 

@@ -27,6 +27,13 @@ public struct ModuleCapabilities: Sendable, Equatable, Codable {
         /// Seconds of device time.
         public var duration: Double
         public var validity: Double
+
+        public init(kind: CalibrationKind, symbols: Int, duration: Double, validity: Double) {
+            self.kind = kind
+            self.symbols = symbols
+            self.duration = duration
+            self.validity = validity
+        }
     }
 
     /// Hz.
@@ -38,6 +45,19 @@ public struct ModuleCapabilities: Sendable, Equatable, Codable {
     public var calibrations: [Calibration]
     public var symbolsPerFrame: Int
     public var framesInRing: Int
+
+    public init(
+        symbolRates: [Double], modulations: [String], wavelengths: [Double], paths: [String], calibrations: [Calibration],
+        symbolsPerFrame: Int, framesInRing: Int
+    ) {
+        self.symbolRates = symbolRates
+        self.modulations = modulations
+        self.wavelengths = wavelengths
+        self.paths = paths
+        self.calibrations = calibrations
+        self.symbolsPerFrame = symbolsPerFrame
+        self.framesInRing = framesInRing
+    }
 }
 
 /// How the device is, read in one go.
@@ -91,6 +111,14 @@ public struct ModuleStatus: Sendable, Equatable, Codable {
     /// Frames lost since power-on because the ring was full.
     public var overruns: UInt64
 
+    public init(phase: Phase, operation: Operation, questionable: Questionable, deviceTime: UInt64, overruns: UInt64) {
+        self.phase = phase
+        self.operation = operation
+        self.questionable = questionable
+        self.deviceTime = deviceTime
+        self.overruns = overruns
+    }
+
     /// The same in the link service's words.
     public var state: DeviceState {
         switch phase {
@@ -118,6 +146,14 @@ public struct CalibrationRecord: Sendable, Equatable, Codable {
     public var isValid: Bool
     /// Seconds of device time that it is good for.
     public var validity: Double
+
+    public init(kind: CalibrationKind, result: Result, age: Double?, isValid: Bool, validity: Double) {
+        self.kind = kind
+        self.result = result
+        self.age = age
+        self.isValid = isValid
+        self.validity = validity
+    }
 }
 
 /// Optical power against wavelength.
@@ -127,6 +163,12 @@ public struct Spectrum: Sendable, Equatable, Codable {
     public var stop: Double
     /// dBm in .1 nm, evenly spaced.
     public var powers: [Float]
+
+    public init(start: Double, stop: Double, powers: [Float]) {
+        self.start = start
+        self.stop = stop
+        self.powers = powers
+    }
 
     public func wavelength(_ index: Int) -> Double {
         powers.count < 2 ? start : start + (stop - start) * Double(index) / Double(powers.count - 1)
@@ -140,7 +182,14 @@ public struct Reflectometry: Sendable, Equatable, Codable {
         public var distance: Float
         /// dB.
         public var level: Float
+
+        public init(distance: Float, level: Float) {
+            self.distance = distance
+            self.level = level
+        }
     }
 
     public var points: [Point]
+
+    public init(points: [Point]) { self.points = points }
 }

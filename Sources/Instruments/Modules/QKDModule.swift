@@ -102,6 +102,13 @@ public struct ModuleIdentity: Sendable, Equatable, Codable, CustomStringConverti
 
     public var description: String { "\(maker) \(model) \(serial), firmware \(firmware)" }
 
+    public init(maker: String, model: String, serial: DeviceSerial, firmware: String) {
+        self.maker = maker
+        self.model = model
+        self.serial = serial
+        self.firmware = firmware
+    }
+
     /// - Parameter answer: four fields, the third an identifier.
     init(answer: String) throws {
         let fields = answer.split(separator: ",", omittingEmptySubsequences: false).map {

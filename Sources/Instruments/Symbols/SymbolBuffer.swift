@@ -19,6 +19,14 @@ public final class SymbolBuffer: @unchecked Sendable {
         self.payloadBytes = payloadBytes
     }
 
+    /// A buffer of its own, without a frame header.
+    public convenience init(copying samples: [Int16]) {
+        let pool = BufferPool(kept: 0)
+        let bytes = 2 * samples.count
+        self.init(storage: pool.storage(for: bytes), pool: pool, headerBytes: 0, payloadBytes: bytes)
+        samples.withUnsafeBytes { payload.copyMemory(from: $0) }
+    }
+
     deinit { pool.give(storage) }
 
     /// Number of samples: two (x, p) for each symbol.
@@ -69,16 +77,14 @@ final class BufferPool: Sendable {
     var allocations: Int { made.load(ordering: .relaxed) }
 
     func take(headerBytes: Int, payloadBytes: Int) -> SymbolBuffer {
+        SymbolBuffer(storage: storage(for: payloadBytes), pool: self, headerBytes: headerBytes, payloadBytes: payloadBytes)
+    }
+
+    fileprivate func storage(for payloadBytes: Int) -> Storage {
         let needed = Self.payloadStart + payloadBytes
-        let used = free.withLock { $0.popLast() }
-        let storage: Storage
-        if let used, used.bytes.count >= needed {
-            storage = used
-        } else {
-            made.add(1, ordering: .relaxed)
-            storage = Storage((needed + 4095) & ~4095)
-        }
-        return SymbolBuffer(storage: storage, pool: self, headerBytes: headerBytes, payloadBytes: payloadBytes)
+        if let used = free.withLock({ $0.popLast() }), used.bytes.count >= needed { return used }
+        made.add(1, ordering: .relaxed)
+        return Storage((needed + 4095) & ~4095)
     }
 
     fileprivate func give(_ storage: Storage) {

@@ -42,6 +42,25 @@ public struct SymbolFrame: Sendable {
     public let lostBefore: UInt64
     public let samples: SymbolBuffer
 
+    /// A frame that no device sent: for recordings and simulations.
+    /// - Parameter samples: x0, p0, x1, p1, ...; an even number of them.
+    public init(
+        kind: Kind, number: UInt64, firstSymbol: UInt64, deviceTime: UInt64, utc: UInt64, flags: Flags, scale: Float, saturated: Int,
+        samples: [Int16], lostBefore: UInt64 = 0
+    ) {
+        self.kind = kind
+        self.number = number
+        self.firstSymbol = firstSymbol
+        self.deviceTime = deviceTime
+        self.utc = utc
+        self.flags = flags
+        self.scale = scale
+        self.saturated = saturated
+        count = samples.count / 2
+        self.lostBefore = lostBefore
+        self.samples = SymbolBuffer(copying: samples)
+    }
+
     init(_ header: FrameHeader, samples: SymbolBuffer, lostBefore: UInt64) {
         kind = header.kind
         number = header.number
