@@ -123,7 +123,8 @@ void ldpc_row_edge(const ldpc_code *code, int row, int edge, int triple[3]) {
 
 static inline uint64_t rotate_right(uint64_t word, unsigned count) { return count ? word >> count | word << (64 - count) : word; }
 
-void ldpc_row_sum(const ldpc_code *code, int row, const uint64_t *word, uint64_t *sum) {
+/// Adds the core bits that the row's checks meet to `sum` (blocks words).
+static void row_sum(const ldpc_code *code, int row, const uint64_t *word, uint64_t *sum) {
     const int blocks = code->blocks;
     for (uint32_t e = code->row_start[row]; e < code->row_start[row + 1]; e++) {
         const ldpc_edge edge = code->edge[e];
@@ -136,5 +137,21 @@ void ldpc_syndrome(const ldpc_code *code, const uint64_t *word, uint64_t *syndro
     const size_t core_checks = (size_t)code->core_rows * (size_t)code->blocks, own = (size_t)code->core_columns * (size_t)code->blocks;
     memset(syndrome, 0, core_checks * sizeof *syndrome);
     memcpy(syndrome + core_checks, word + own, (size_t)code->ldgm_rows * (size_t)code->blocks * sizeof *word);
-    for (int row = 0; row < code->rows; row++) ldpc_row_sum(code, row, word, syndrome + (size_t)row * (size_t)code->blocks);
+    for (int row = 0; row < code->rows; row++) row_sum(code, row, word, syndrome + (size_t)row * (size_t)code->blocks);
+}
+
+bool ldpc_complete(const ldpc_code *code, const uint64_t *syndrome, uint64_t *word) {
+    const size_t blocks = (size_t)code->blocks, core_checks = (size_t)code->core_rows * blocks, core = (size_t)code->core_columns * blocks;
+    uint64_t wrong = 0;
+    for (int row = 0; row < code->core_rows; row++) {
+        uint64_t sum[256];
+        memcpy(sum, syndrome + (size_t)row * blocks, blocks * sizeof *sum);
+        row_sum(code, row, word, sum);
+        for (size_t i = 0; i < blocks; i++) wrong |= sum[i];
+    }
+    // An LDGM row's own bit is what its sum lacks to the syndrome.
+    memcpy(word + core, syndrome + core_checks, (size_t)code->ldgm_rows * blocks * sizeof *word);
+    for (int row = code->core_rows; row < code->rows; row++)
+        row_sum(code, row, word, word + core + (size_t)(row - code->core_rows) * blocks);
+    return wrong == 0;
 }

@@ -233,32 +233,25 @@ static ldpc_result run(ldpc_decoder *d, ldpc_limits limits) {
 
 // MARK: The word
 
-/// Core bits by hard decision; each row's own bit from the syndrome.
-static void read_word(const ldpc_decoder *d, const uint64_t *syndrome, uint64_t *word) {
-    const ldpc_code *c = d->code;
-    const size_t core = (size_t)c->core_columns * (size_t)c->blocks, own = (size_t)c->ldgm_rows * (size_t)c->blocks;
-    const size_t core_checks = (size_t)c->core_rows * (size_t)c->blocks;
+static void read_core(const ldpc_decoder *d, uint64_t *word) {
+    const size_t core = (size_t)d->code->core_columns * (size_t)d->code->blocks;
+    const uint8_t *position = d->kernel->lane_position;
     for (size_t block = 0; block < core; block++) {
-        uint64_t bits = 0;
         const int16_t *values = d->posterior + block * LANES;
-        for (int l = 0; l < LANES; l++) bits |= (uint64_t)(values[d->kernel->lane_position[l]] < 0) << l;
+        uint64_t bits = 0;
+        for (int l = 0; l < LANES; l++) bits |= (uint64_t)(values[position[l]] < 0) << l;
         word[block] = bits;
-    }
-    memset(word + core, 0, own * sizeof *word);
-    for (int row = c->core_rows; row < c->rows; row++) {
-        const size_t first = (size_t)(row - c->core_rows) * (size_t)c->blocks;
-        ldpc_row_sum(c, row, word, word + core + first);
-        for (int i = 0; i < c->blocks; i++) word[core + first + (size_t)i] ^= syndrome[core_checks + first + (size_t)i];
     }
 }
 
 ldpc_result ldpc_decode(ldpc_decoder *d, const float *llr, const uint64_t *syndrome, ldpc_limits limits, uint64_t *word) {
     load(d, llr, syndrome);
     const ldpc_result result = run(d, limits);
-    if (result.converged)
-        read_word(d, syndrome, word);
-    else
-        memset(word, 0, ldpc_code_bits(d->code) / 8);
+    memset(word, 0, ldpc_code_bits(d->code) / 8);
+    if (result.converged) {
+        read_core(d, word);
+        ldpc_complete(d->code, syndrome, word);
+    }
     ldpc_wipe(d->arena, d->arena_bytes);
     return result;
 }

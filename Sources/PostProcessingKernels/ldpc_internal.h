@@ -84,8 +84,5 @@ extern const struct ldpc_kernel ldpc_avx2;
 extern const struct ldpc_kernel ldpc_avx512;
 #endif
 
-/// Adds the core bits that the row's checks meet to `sum` (blocks words).
-void ldpc_row_sum(const ldpc_code *code, int row, const uint64_t *word, uint64_t *sum);
-
 /// Zeroes memory in a way that the compiler keeps.
 void ldpc_wipe(void *memory, size_t bytes);

@@ -4,7 +4,7 @@ import Testing
 
 @Suite struct ReconciliationFrameTests {
     /// Frame error rates at both links' design points. The bounds are 3 standard deviations above what long runs measured.
-    @Test(arguments: [(r10, 0.92, 150, 0.010), (r10, 0.90, 100, 0.002), (r05, 0.92, 150, 0.040), (r05, 0.90, 100, 0.005)])
+    @Test(arguments: [(r10, 0.92, 300, 0.010), (r10, 0.90, 200, 0.002), (r05, 0.92, 300, 0.045), (r05, 0.90, 200, 0.005)])
     func frameErrorRate(id: String, efficiency: Double, frames: Int, measured: Double) throws {
         let code = try ReconciliationCode.named(id)
         let result = try ReconciliationBenchmark.run(code: code, efficiency: efficiency, frames: frames, random: SplitMix(41))
@@ -54,6 +54,23 @@ import Testing
         #expect(correlation > 1 - 5e-5)
         // The covariance with what was sent is what the transmittance comes from.
         #expect(abs(moment(back, trial.sent) / moment(trial.received, trial.sent) - 1) < 1e-3)
+    }
+
+    /// A failed frame's core, disclosed, gives the same quadratures as decoding would have; another core is refused.
+    @Test func disclosedFramesAreReconstructed() throws {
+        let code = try ReconciliationCode.named(r10)
+        let decoder = try FrameDecoder(code: code)
+        var trial = try Trial(code, efficiency: 0.88, seed: 62)
+        let disclosed = try decoder.quadratures(disclosing: trial.core, message: trial.message, hashKey: trial.hashKey)
+        #expect(try trial.decode(with: decoder).quadratures == disclosed.withFloats(Array.init))
+        let other = try Trial(code, efficiency: 0.88, seed: 63).core
+        #expect(throws: ReconciliationError.disclosedCore) {
+            try decoder.quadratures(disclosing: other, message: trial.message, hashKey: trial.hashKey)
+        }
+        trial.message.syndrome[0] ^= 4
+        #expect(throws: ReconciliationError.disclosedCore) {
+            try decoder.quadratures(disclosing: trial.core, message: trial.message, hashKey: trial.hashKey)
+        }
     }
 
     /// Units do not matter, each end's own; the quadratures come back in the receiver's.

@@ -67,6 +67,32 @@ public final class FrameDecoder {
         return .decoded(core: core, quadratures: reconstruct(word, message), passes: passes)
     }
 
+    /// The receiver's quadratures of a frame that failed and whose core the receiver's end then disclosed: failed frames enter
+    /// the estimation too. As in `FrameOutcome.decoded`; not secret any more, and never key.
+    /// - Parameter core: `coreBits` bits as `FrameEncoder.encode` returned them.
+    /// - Throws: `ReconciliationError.disclosedCore` when core, syndrome and hash do not belong together.
+    public func quadratures(disclosing core: SecretBytes, message: FrameMessage, hashKey: UInt64) throws -> SecretBytes {
+        try message.check(for: code)
+        guard core.count * 8 == code.coreBits, Verification.hash(core, key: hashKey) == message.verification else {
+            throw ReconciliationError.disclosedCore
+        }
+        let word = SecretBytes(count: code.frameBits / 8)
+        let syndrome = words(message.syndrome)
+        let sound = word.withMutableWords { words in
+            core.withBytes { UnsafeMutableRawBufferPointer(words).copyMemory(from: $0) }
+            return ldpc_complete(code.table.code, syndrome, words.baseAddress)
+        }
+        guard sound else { throw ReconciliationError.disclosedCore }
+        return reconstruct(word, message)
+    }
+
+    private func words(_ syndrome: [UInt8]) -> [UInt64] {
+        [UInt64](unsafeUninitializedCapacity: code.syndromeBits / 64) { words, filled in
+            syndrome.withUnsafeBytes { UnsafeMutableRawBufferPointer(words).copyMemory(from: $0) }
+            filled = code.syndromeBits / 64
+        }
+    }
+
     /// From (norm) (alpha x)_i to a log-likelihood ratio.
     ///
     /// With x and y of unit variance and correlation rho, rho^2 = SNR / (1 + SNR): alpha x = rho |y| u + sqrt(1 - rho^2) noise, u = +-1 / sqrt 8,
@@ -81,10 +107,7 @@ public final class FrameDecoder {
     private func run(
         _ symbols: UnsafeBufferPointer<Float>, _ message: FrameMessage, scale: Float, passes: Int, into word: SecretBytes
     ) -> ldpc_result {
-        let syndrome = [UInt64](unsafeUninitializedCapacity: code.syndromeBits / 64) { words, filled in
-            message.syndrome.withUnsafeBytes { UnsafeMutableRawBufferPointer(words).copyMemory(from: $0) }
-            filled = code.syndromeBits / 64
-        }
+        let syndrome = words(message.syndrome)
         let limits = ldpc_limits(maximum_passes: Int32(clamping: passes), stall_passes: 0)
         return likelihoods.withMutableBytes { bytes in
             let llr = bytes.assumingMemoryBound(to: Float.self)

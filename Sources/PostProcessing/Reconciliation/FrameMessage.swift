@@ -76,6 +76,7 @@ public struct FrameMessage: Sendable, Equatable {
         guard verification < 1 << UInt32(Self.verificationBits) else { throw ReconciliationError.messageField("hash") }
         guard rotations.reduce(0, { min($0, $1) }) > .min else { throw ReconciliationError.messageField("rotation") }
         // Bit patterns of finite floats without sign lie below infinity's.
-        guard norms.reduce(0, { max($0, $1.bitPattern) }) < Float.infinity.bitPattern else { throw ReconciliationError.messageField("norm") }
+        let largest = norms.reduce(0) { max($0, $1.bitPattern) }
+        guard largest < Float.infinity.bitPattern else { throw ReconciliationError.messageField("norm") }
     }
 }

@@ -27,6 +27,7 @@ public enum ReconciliationError: Error, Equatable, CustomStringConvertible {
     case signalToNoise(Double)
     case messageLength(expected: Int, found: Int)
     case messageField(String)
+    case disclosedCore
     case kernelUnavailable(KernelLevel)
 
     public var description: String {
@@ -43,6 +44,8 @@ public enum ReconciliationError: Error, Equatable, CustomStringConvertible {
             "a reconciliation message of this code has \(expected) bytes, not \(found): both ends must use the same code"
         case .messageField(let field):
             "reconciliation message holds an impossible \(field): it was not made by a sound peer"
+        case .disclosedCore:
+            "the core that was disclosed for a failed frame does not fit the frame's message: it is not that frame's, or was changed"
         case .kernelUnavailable(let level):
             "this processor or build has no \(level) kernel: use \(KernelLevel.best)"
         }

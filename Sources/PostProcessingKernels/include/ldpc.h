@@ -47,6 +47,9 @@ const uint32_t *ldpc_plane_order(const ldpc_code *code);
 /// Syndrome of a word (code bits / 64 words in, syndrome bits / 64 words out).
 void ldpc_syndrome(const ldpc_code *code, const uint64_t *word, uint64_t *syndrome);
 
+/// Fills in the bits after the core from core and syndrome. Whether the core meets its own checks.
+bool ldpc_complete(const ldpc_code *code, const uint64_t *syndrome, uint64_t *word);
+
 /// A decoder with buffers of its own (locked out of core dumps, zeroised on close), for one thread at a time. The code must outlive it.
 /// NULL when memory is short or the level is not available.
 ldpc_decoder *ldpc_decoder_open(const ldpc_code *code, kernel_level level);
