@@ -7,9 +7,10 @@ public enum Configuration {
     /// Reads a YAML file into `T`.
     ///
     /// Strict: a key that `T` does not ask for, a missing key, a value of the wrong kind and what `T`'s own `init(from:)`
-    /// refuses are all errors that name file, line and key. Numbers may be written `5e7` where an integer is due.
+    /// refuses are all errors that name file, line and key. Numbers may be written `5e7` or `50_000_000`.
+    /// - Parameter partial: leaves keys that `T` does not ask for to other readers of the same file.
     /// - Throws: `NodeRuntimeError.unreadable` or `.configuration`.
-    public static func load<T: Decodable>(_ type: T.Type, from path: String) throws(NodeRuntimeError) -> T {
+    public static func load<T: Decodable>(_ type: T.Type, from path: String, partial: Bool = false) throws(NodeRuntimeError) -> T {
         let text: String
         do {
             text = try String(contentsOfFile: path, encoding: .utf8)
@@ -17,17 +18,18 @@ public enum Configuration {
             let exists = FileManager.default.fileExists(atPath: path)
             throw .unreadable(file: path, reason: exists ? "it is not readable as UTF-8" : "no such file")
         }
-        return try parse(type, text: text, file: path)
+        return try parse(type, text: text, file: path, partial: partial)
     }
 
     /// As `load`, from text; `file` stands in errors only.
-    public static func parse<T: Decodable>(_ type: T.Type, text: String, file: String) throws(NodeRuntimeError) -> T {
+    public static func parse<T: Decodable>(_ type: T.Type, text: String, file: String, partial: Bool = false) throws(NodeRuntimeError) -> T
+    {
         guard let root = try compose(text, file: file) else {
             throw .configuration(file: file, line: 1, key: "", problem: "the file is empty")
         }
         let reading = ConfigurationReading(file: file)
         let value: T = try reading.value(of: root, at: [])
-        try reading.refuseUnknownKeys(in: root, at: [])
+        if !partial { try reading.refuseUnknownKeys(in: root, at: []) }
         return value
     }
 

@@ -97,11 +97,14 @@ private struct ConfigurationDecoder: Decoder {
 
     func bool() throws -> Bool { try read("true or false") { ["true": true, "false": false][$0] } }
 
-    func double() throws -> Double { try read("number") { Double($0).flatMap { $0.isFinite ? $0 : nil } } }
+    func double() throws -> Double { try read("number") { Double(digits($0)).flatMap { $0.isFinite ? $0 : nil } } }
+
+    /// `50_000_000` is easier to read than 50000000.
+    private func digits(_ text: String) -> String { text.first?.isNumber == true ? text.replacing("_", with: "") : text }
 
     /// `5e7` counts as an integer where it is one exactly.
     func integer<T: FixedWidthInteger>() throws -> T {
-        try read("whole number from \(T.min) to \(T.max)") { text in T(text) ?? Double(text).flatMap(T.init(exactly:)) }
+        try read("whole number from \(T.min) to \(T.max)") { T(digits($0)) ?? Double(digits($0)).flatMap(T.init(exactly:)) }
     }
 }
 

@@ -24,7 +24,7 @@ private let good = """
       - { id: almagro-norte, loss_db: 6, block_symbols: 5e7 }
       - id: almagro-concepcion
         loss_db: 11.0
-        block_symbols: 300000000
+        block_symbols: 300_000_000
         note: "long"
     weights: { norte: 35, concepcion: 65 }
     """
@@ -52,6 +52,13 @@ private let good = """
     @Test func unknownKeyNamesFileLineKeyAndKnownOnes() {
         let text = good.replacing("note:", with: "nota:")
         #expect(refusal(text) == "node.yaml:8: key 'links[1].nota': is unknown here; known: block_symbols, id, loss_db, note")
+    }
+
+    @Test func partialReadersLeaveOtherKeysAlone() throws {
+        let text = good + "\nseed: 7\n"
+        #expect(refusal(text).contains("key 'seed': is unknown here"))
+        #expect(try Configuration.parse(Node.self, text: text, file: "node.yaml", partial: true) == parse(good))
+        #expect(throws: NodeRuntimeError.self) { try Configuration.parse(Node.self, text: "node: a", file: "n", partial: true) }
     }
 
     @Test func missingKeyNamesItsPlace() {

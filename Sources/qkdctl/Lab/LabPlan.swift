@@ -2,7 +2,7 @@
 // links; everything that a plan names is relative to its site's folder, so that socket paths stay short.
 
 import Foundation
-import Yams
+import NodeRuntime
 
 /// The part of a testbed file that a lab needs; `qkd-emulator` checks the whole of it.
 struct Testbed: Decodable, Sendable {
@@ -37,17 +37,11 @@ struct Testbed: Decodable, Sendable {
     var devices: [Device]
     var links: [Link]
 
-    /// - Throws: `LabError.testbed`.
+    /// - Throws: `NodeRuntimeError` with file, line and key, or `LabError.testbed`.
     static func load(_ path: String) throws -> Testbed {
-        do {
-            let bed = try YAMLDecoder().decode(Testbed.self, from: String(contentsOfFile: path, encoding: .utf8))
-            guard !bed.links.isEmpty else { throw LabError.testbed(file: path, problem: "it has no links, so there is nothing to run") }
-            return bed
-        } catch let error as LabError {
-            throw error
-        } catch {
-            throw LabError.testbed(file: path, problem: "it cannot be read as a testbed: \(error)")
-        }
+        let bed = try Configuration.load(Testbed.self, from: path, partial: true)
+        guard !bed.links.isEmpty else { throw LabError.testbed(file: path, problem: "it has no links, so there is nothing to run") }
+        return bed
     }
 }
 
