@@ -43,6 +43,7 @@ func product(_ name: String, _ package: String) -> Target.Dependency { .product(
 let argumentParser = product("ArgumentParser", "swift-argument-parser")
 let nio = [product("NIOCore", "swift-nio"), product("NIOPosix", "swift-nio")]
 let http1 = product("NIOHTTP1", "swift-nio")
+let nioTLS = product("NIOTLS", "swift-nio")
 let tls = product("NIOSSL", "swift-nio-ssl")
 let logging = product("Logging", "swift-log")
 let hummingbird = product("Hummingbird", "hummingbird")
@@ -94,8 +95,8 @@ let house: [House] = [
             ], outside: nio + [logging])),
     House(
         name: "KeyStore", imports: ["QKDModel", "KeyMaterial"],
-        outside: nio + [tls, database, crypto, hummingbird, hummingbirdTLS, x509, asn1, logging],
-        tests: .init(imports: ["QKDModel", "KeyMaterial"], outside: nio + [tls, crypto, database, logging])),
+        outside: nio + [nioTLS, tls, database, crypto, hummingbird, hummingbirdTLS, x509, asn1, logging],
+        tests: .init(imports: ["QKDModel", "KeyMaterial", "QKDTesting"], outside: nio + [tls, crypto, database, logging])),
     House(
         name: "NodeRuntime", imports: ["QKDModel", "NodeAPI"],
         outside: nio + [http1, hummingbird, httpClient, lifecycle, unixSignals, logging, yaml],

@@ -54,17 +54,18 @@ extension StoreTransaction {
 
     /// Sets keys aside for a request: first those that an earlier exchange left in doubt, then new ones.
     ///
-    /// At most one offer per peer is open at a time, so every row in state `offered` is such a leftover.
+    /// - Parameter exchange: a number for the keys that go to the peer together. At most one exchange per peer is open
+    ///   at a time, so every row in state `offered` of another exchange is such a leftover.
     /// - Throws: `KeyStoreError.notEnoughKey`; then nothing has changed.
-    package func offer(_ request: KeyRequest) throws -> [KeyRun] {
-        let old = try leftovers(request)
+    package func offer(_ request: KeyRequest, exchange: Int64) throws -> [KeyRun] {
+        let old = try leftovers(request, exchange)
         var runs = merged(old)
         var missing = request.count - old.count
         for row in try openBlocks(request) where missing > 0 {
             var ledger = row.ledger
             guard let range = ledger.take(keys: missing, size: request.keyBytes) else { continue }
             let run = KeyRun(block: row.id, offset: range.lowerBound, keyBytes: request.keyBytes, count: range.count / request.keyBytes)
-            try cut(run, out: row, ledger: ledger, master: true, request.master, request.slave)
+            try cut(run, out: row, ledger: ledger, master: true, request.master, request.slave, exchange: exchange)
             runs.append(run)
             missing -= run.count
         }
@@ -75,16 +76,20 @@ extension StoreTransaction {
         return runs
     }
 
-    private func leftovers(_ request: KeyRequest) throws -> [KeyRun] {
-        try Row.fetchAll(
+    private func leftovers(_ request: KeyRequest, _ exchange: Int64) throws -> [KeyRun] {
+        let runs = try Row.fetchAll(
             database,
             sql: """
                 SELECT block.id AS block, key.start AS start FROM key JOIN block ON block.number = key.block
-                WHERE key.state = 'offered' AND key.peer = ? AND key.bytes = ? AND key.emulated <= ?
+                WHERE key.state = 'offered' AND key.peer = ? AND key.bytes = ? AND key.emulated <= ? AND key.claim != ?
                 ORDER BY key.block, key.start LIMIT ?
                 """,
-            arguments: [request.peer.rawValue, request.keyBytes, rules.deliverEmulated, request.count]
+            arguments: [request.peer.rawValue, request.keyBytes, rules.deliverEmulated, exchange, request.count]
         ).map { KeyRun(block: BlockID(try uuid($0["block"])), offset: $0["start"], keyBytes: request.keyBytes, count: 1) }
+        for id in runs.flatMap(\.ids) {
+            try database.execute(sql: "UPDATE key SET claim = ? WHERE id = ?", arguments: [exchange, data(id.uuid)])
+        }
+        return runs
     }
 
     private func openBlocks(_ request: KeyRequest) throws -> [BlockRow] {
@@ -100,7 +105,8 @@ extension StoreTransaction {
 
     /// The bits leave the block and become rows of their own, in one transaction with the ledger.
     private func cut(
-        _ run: KeyRun, out row: BlockRow, ledger: BlockLedger, master: Bool, _ masterSAE: SAEID, _ slaveSAE: SAEID
+        _ run: KeyRun, out row: BlockRow, ledger: BlockLedger, master: Bool, _ masterSAE: SAEID, _ slaveSAE: SAEID,
+        exchange: Int64 = 0
     ) throws {
         let bits = try takeOut(row, run.offset..<run.offset + run.count * run.keyBytes)
         for (index, id) in run.ids.enumerated() {
@@ -109,11 +115,11 @@ extension StoreTransaction {
                 try seals.seal(key: UnsafeRawBufferPointer(rebasing: bytes[index * run.keyBytes..<(index + 1) * run.keyBytes]), label)
             }
             try database.execute(
-                sql: "INSERT INTO key VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                sql: "INSERT INTO key VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 arguments: [
                     data(id.uuid), row.number, row.link.rawValue, row.peer.rawValue, row.emulated, master,
                     (master ? KeyState.offered : .reserved).rawValue, run.offset + index * run.keyBytes, run.keyBytes,
-                    masterSAE.rawValue, slaveSAE.rawValue, sealed, seconds,
+                    masterSAE.rawValue, slaveSAE.rawValue, sealed, seconds, exchange,
                 ])
         }
         try save(ledger, number: row.number)

@@ -72,7 +72,8 @@ enum Schema {
             state TEXT NOT NULL,
             start INTEGER NOT NULL, bytes INTEGER NOT NULL,
             master_sae TEXT NOT NULL, slave_sae TEXT NOT NULL,
-            sealed BLOB, changed REAL NOT NULL
+            sealed BLOB, changed REAL NOT NULL,
+            claim INTEGER NOT NULL DEFAULT 0     -- the exchange that offered it last
         ) WITHOUT ROWID;
         CREATE INDEX key_state ON key (state, peer, bytes);
 

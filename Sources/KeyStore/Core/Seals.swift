@@ -101,13 +101,15 @@ package enum SecretFile {
         let number = Glibc.open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
         guard number >= 0 else { throw .secret("'\(path)': \(String(cString: strerror(errno)))") }
         defer { close(number) }
-        var facts = stat()
-        guard fstat(number, &facts) == 0, facts.st_mode & S_IFMT == S_IFREG else { throw .secret("'\(path)' is no plain file") }
-        guard facts.st_mode & 0o077 == 0 else { throw .secret("'\(path)' can be read by others: chmod 600 it") }
-        guard sizes.contains(Int(facts.st_size)) else {
-            throw .secret("'\(path)' has \(facts.st_size) bytes, \(sizes.lowerBound) to \(sizes.upperBound) are needed")
+        guard let facts = try? FileManager.default.attributesOfItem(atPath: path), facts[.type] as? FileAttributeType == .typeRegular,
+            let mode = (facts[.posixPermissions] as? NSNumber)?.intValue
+        else { throw .secret("'\(path)' is no plain file") }
+        guard mode & 0o077 == 0 else { throw .secret("'\(path)' can be read by others: chmod 600 it") }
+        let size = Int(lseek(number, 0, SEEK_END))
+        guard sizes.contains(size), lseek(number, 0, SEEK_SET) == 0 else {
+            throw .secret("'\(path)' has \(size) bytes, \(sizes.lowerBound) to \(sizes.upperBound) are needed")
         }
-        let bytes = SecretBytes(count: Int(facts.st_size))
+        let bytes = SecretBytes(count: size)
         let count = bytes.withMutableBytes { buffer in
             var done = 0
             while done < buffer.count {

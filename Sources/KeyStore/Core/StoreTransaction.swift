@@ -175,3 +175,17 @@ private func gaps(from text: String) -> [Range<Int>] {
         return ends.count == 2 && ends[0] < ends[1] ? ends[0]..<ends[1] : nil
     }
 }
+
+extension StoreTransaction {
+    /// Runs a part that may fail without taking the rest of the transaction with it.
+    func attempt<T>(_ body: () throws -> T) throws -> Result<T, any Error> {
+        var outcome: Result<T, any Error> = .failure(KeyStoreError.database("nothing was run"))
+        try database.inSavepoint {
+            outcome = Result { try body() }
+            if case .success = outcome { return .commit }
+            return .rollback
+        }
+        if case .failure(let error as DatabaseError) = outcome { throw error }
+        return outcome
+    }
+}
