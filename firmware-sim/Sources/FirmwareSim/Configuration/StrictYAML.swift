@@ -50,7 +50,7 @@ final class StrictMapping {
     // MARK: Scalars
 
     func string(_ key: String) throws(FirmwareSimError) -> String {
-        guard let node = node(key) else { throw failure(key, "is missing") }
+        guard let node = node(key) else { throw failure(key, "is missing" + otherUnit(of: key)) }
         guard let text = node.scalar?.string, !text.isEmpty else { throw failure(key, "must be a word") }
         return text
     }
@@ -126,6 +126,13 @@ final class StrictMapping {
             guard !asked.contains(text) else { continue }
             throw .badTestbed(file: file, line: key.mark?.line ?? line, key: name(text), reason: "is no key here" + hint(for: text))
         }
+    }
+
+    /// A key that differs from `key` in its unit only.
+    private func otherUnit(of key: String) -> String {
+        let stem = key.split(separator: "_").first
+        let other = mapping.map { $0.key.string ?? "" }.first { !asked.contains($0) && $0.split(separator: "_").first == stem }
+        return other.map { "; '\($0)' has another unit" } ?? ""
     }
 
     private func hint(for key: String) -> String {

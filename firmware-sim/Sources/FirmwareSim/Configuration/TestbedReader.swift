@@ -28,9 +28,9 @@ extension TestbedConfiguration {
         sites = try root.strings("sites")
         for item in try root.list("fibres") { fibres.append(try readFibre(item)) }
         for item in try root.list("devices") { devices.append(try DeviceReader(item, testbed: self).read()) }
+        try checkNames(root)
         for item in try root.list("links") { links.append(try readLink(item)) }
         for item in try root.list("timeline") { timeline.append(try readEvent(item)) }
-        try checkNames(root)
         try root.finish()
     }
 
@@ -102,6 +102,7 @@ extension TestbedConfiguration {
             slotSymbols: try item.int("slot_symbols", in: 1...100_000_000_000), weight: try item.double("weight", in: 0.001...1e6),
             referenceKeyRateBps: item.has("reference_key_rate_bps") ? try item.double("reference_key_rate_bps", in: 0...1e12) : nil)
         try item.finish()
+        guard !links.contains(where: { $0.name == link.name }) else { throw item.failure("name", "'\(link.name)' is used twice") }
         guard let transmitter = device(link.transmitter), transmitter.role == .transmitter else {
             throw item.failure("transmitter", "names no transmitter: '\(link.transmitter)'")
         }
@@ -134,7 +135,7 @@ extension TestbedConfiguration {
     /// Names that are used twice, and paths that lead nowhere.
     private func checkNames(_ root: StrictMapping) throws(FirmwareSimError) {
         for (key, names) in [
-            ("sites", sites), ("fibres", fibres.map(\.name)), ("devices", devices.map(\.serial.rawValue)), ("links", links.map(\.name)),
+            ("sites", sites), ("fibres", fibres.map(\.name)), ("devices", devices.map(\.serial.rawValue)),
         ] {
             if let twice = names.first(where: { name in names.filter { $0 == name }.count > 1 }) {
                 throw root.failure(key, "uses the name '\(twice)' twice")
