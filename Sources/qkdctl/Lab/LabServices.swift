@@ -29,9 +29,43 @@ extension Lab {
     /// - Returns: each device's address.
     /// - Throws: `LabError.silent` where the emulator did not say all of them in time.
     func startEmulator(_ supervisor: Supervisor) async throws -> DeviceURIs {
-        [:]
+        let name = "emulator"
+        let command = [program("qkd-emulator"), "--testbed", testbedFile, "--pace", pace.rawValue, "--any-ports", "--json"]
+        try await supervisor.start(
+            ChildPlan(name: name, command: command, folder: folder.path, output: folder.output(name)), restarting: false)
+        let limit = 20
+        let deadline = ContinuousClock.now + .seconds(limit)
+        while ContinuousClock.now < deadline {
+            let devices = Self.endpoints(in: folder.output(name) + ".out")
+            if bed.devices.allSatisfy({ devices[$0.serial] != nil }) { return devices }
+            if let problem = await supervisor.problem { throw problem }
+            try await Task.sleep(for: .milliseconds(50))
+        }
+        throw LabError.silent(name: name, seconds: limit, tail: await supervisor.child(name)?.tail() ?? [])
     }
 
+    /// The emulator's endpoint lines; TCP before pty where a device has both.
+    private static func endpoints(in file: String) -> DeviceURIs {
+        struct Line: Decodable {
+            var device: String
+            var transport: String
+            var uri: String
+        }
+        var devices: DeviceURIs = [:]
+        for text in ((try? String(contentsOfFile: file, encoding: .utf8)) ?? "").split(separator: "\n") {
+            guard let line = try? JSONDecoder().decode(Line.self, from: Data(text.utf8)) else { continue }
+            if line.transport == "tcp" || devices[line.device] == nil { devices[line.device] = line.uri }
+        }
+        return devices
+    }
+
+    /// The two services of a site. No order is needed: each waits for what it needs.
     func startServices(_ site: LabSite, _ supervisor: Supervisor) async throws {
+        for service in ["lkmsd", "linkd"] {
+            let name = "\(site.name)-\(service)"
+            let command = [program("qkd-\(service)"), "--config", "\(service).yaml"]
+            try await supervisor.start(
+                ChildPlan(name: name, command: command, folder: folder.site(site.name), output: folder.output(name)), restarting: true)
+        }
     }
 }
