@@ -57,10 +57,17 @@ public struct FrameMessage: Sendable, Equatable {
         let normStart = rotationStart + code.frameBits
         let syndromeStart = normStart + 4 * (code.frameBits / 8)
         self.init(
-            rotations: [Int8](bytes[rotationStart..<normStart].lazy.map(Int8.init(bitPattern:))),
-            norms: stride(from: normStart, to: syndromeStart, by: 4).map { Float(bitPattern: word($0)) },
-            syndrome: [UInt8](bytes[syndromeStart...]), verification: word(12))
+            rotations: Self.copy(bytes[rotationStart..<normStart]),
+            norms: Self.copy(bytes[normStart..<syndromeStart]).map { (bits: UInt32) in Float(bitPattern: UInt32(littleEndian: bits)) },
+            syndrome: Self.copy(bytes[syndromeStart...]), verification: word(12))
         try check(for: code)
+    }
+
+    private static func copy<T: BitwiseCopyable>(_ bytes: Slice<UnsafeRawBufferPointer>) -> [T] {
+        [T](unsafeUninitializedCapacity: bytes.count / MemoryLayout<T>.size) { values, filled in
+            UnsafeMutableRawBufferPointer(values).copyBytes(from: bytes)
+            filled = values.count
+        }
     }
 
     /// The same from an array.
