@@ -1,0 +1,109 @@
+// From a block's public numbers to its key length. Both ends compute this from the same bytes, so it reads nothing else.
+
+internal import Foundation
+internal import PostProcessing
+internal import QKDModel
+
+/// What both ends know of a block when its frames are decided.
+struct BlockNumbers: Sendable {
+    var plan: BlockPlan
+    var dark: CalibrationSums
+    var shot: CalibrationSums
+    /// LSB per sqrt(SNU) that the receiver's end divided by during the block.
+    var unit: Double
+    var efficiency: Double
+    var efficiencyError: Double
+    /// Quadratures and second moments, y in the block's unit.
+    var quadratures: Int
+    var xx: Double
+    var xy: Double
+    var yy: Double
+    var saturated: Int
+    var decoded: Int
+    var failed: Int
+    /// Both pads' refill, bits.
+    var padBits: Int
+}
+
+struct BlockAccount: Sendable {
+    /// Bits of the block's verification hash.
+    static let verificationBits = 64
+
+    var estimate: ParameterEstimate?
+    var length: KeyLength
+
+    /// Never throws: what cannot be computed gives no key and says why.
+    init(_ numbers: BlockNumbers) {
+        do {
+            let budget = try SecurityBudget(total: numbers.plan.epsilon)
+            let estimate = try Self.estimate(numbers, budget)
+            length = try Self.length(numbers, estimate, budget)
+            self.estimate = estimate
+        } catch {
+            estimate = nil
+            length = KeyLength.refused(describe(error), budget: Self.anyBudget)
+        }
+    }
+
+    /// Labels a length of nothing.
+    private static let anyBudget: SecurityBudget = {
+        do { return try SecurityBudget() } catch { preconditionFailure("the default budget is sound") }
+    }()
+
+    private static func estimate(_ numbers: BlockNumbers, _ budget: SecurityBudget) throws -> ParameterEstimate {
+        let calibration = try NoiseCalibration(dark: numbers.dark, shot: numbers.shot)
+        // The block was received in the unit that was known when it began; it is judged by all of its calibration.
+        let gain = numbers.unit / calibration.shotNoiseVariance.squareRoot()
+        let sums = CorrelationSums(
+            count: numbers.quadratures, xx: numbers.xx, xy: numbers.xy * gain, yy: numbers.yy * gain * gain, saturated: numbers.saturated)
+        let efficiency = try ReceiverEfficiency(numbers.efficiency, standardError: numbers.efficiencyError)
+        return try ParameterEstimate.estimate(sums: sums, calibration: calibration, efficiency: efficiency, budget: budget)
+    }
+
+    private static func length(_ numbers: BlockNumbers, _ estimate: ParameterEstimate, _ budget: SecurityBudget) throws -> KeyLength {
+        let code = try ReconciliationCode.named(numbers.plan.code)
+        return try KeyLength.compute(
+            KeyLengthInput(
+                symbols: (numbers.decoded + numbers.failed) * code.frameSymbols, verifiedSymbols: numbers.decoded * code.frameSymbols,
+                frames: numbers.decoded + numbers.failed, failedFrames: numbers.failed,
+                syndromeBits: numbers.decoded * (code.disclosedBits - FrameMessage.verificationBits),
+                // One bit per frame is the decoder's verdict.
+                verificationBits: numbers.decoded * (FrameMessage.verificationBits + 1) + verificationBits,
+                authenticationBits: numbers.padBits, estimate: estimate, budget: budget))
+    }
+
+    /// For the public log.
+    func report(
+        _ numbers: BlockNumbers, link: LinkID, began: Date, slots: Int, variance: Double, tagBits: Int, provenance: KeyProvenance,
+        deviceSeconds: Double, padBits: Int
+    ) -> BlockReport {
+        let symbols = UInt64(numbers.quadratures / 2)
+        return BlockReport(
+            block: numbers.plan.block, link: link, began: began, ended: Date(), symbols: symbols, framesDecoded: numbers.decoded,
+            framesFailed: numbers.failed, slots: slots, modulationVariance: estimate?.modulationVariance ?? variance,
+            snr: estimate?.signalToNoise ?? 0, transmittance: estimate?.transmittance ?? 0,
+            transmittanceWorst: estimate?.minimalTransmittance ?? 0, excessNoise: estimate?.excessNoise ?? 0,
+            excessNoiseWorst: estimate?.maximalExcessNoise ?? 0, electronicNoise: estimate?.electronicNoise ?? 0,
+            efficiency: numbers.efficiency, reconciliationEfficiency: length.reconciliationEfficiency,
+            calibrationSymbols: UInt64(numbers.shot.symbols), epsilon: numbers.plan.epsilon, rawBits: Int(length.rawBits),
+            disclosedBits: Int(length.disclosedBits), holevoBits: Int(length.holevoBits), secretBits: length.secretBits, padBits: padBits,
+            tagBitsSpent: tagBits, depositedBits: max(0, length.secretBits - padBits), limitedBy: length.limitedBy, terms: terms,
+            provenance: provenance, deviceSeconds: deviceSeconds)
+    }
+
+    private var terms: [String: Double] {
+        var terms = [
+            "raw": length.rawBits, "disclosed": length.disclosedBits, "holevo": length.holevoBits, "smoothing": length.smoothingBits,
+            "hashing": length.hashingBits, "balance": length.balance, "secret": Double(length.secretBits),
+            "secretOtherConvention": Double(length.secretBitsOtherConvention), "asymptotic": length.asymptoticBits,
+        ]
+        guard let estimate else { return terms }
+        terms["i_ab"] = estimate.mutualInformation
+        terms["chi_be"] = estimate.holevoBound
+        terms["chi_be_worst"] = estimate.worstHolevoBound
+        terms["t_error"] = estimate.transmittanceError
+        terms["xi_error"] = estimate.excessNoiseError
+        terms["eps_pe"] = estimate.boundEpsilon
+        return terms
+    }
+}

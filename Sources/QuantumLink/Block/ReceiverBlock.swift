@@ -1,0 +1,89 @@
+// The receiver's end of one block: frames under way, raw key of the decided ones, its own sums. A value but for the encoder.
+
+internal import Foundation
+internal import KeyMaterial
+internal import NIOCore
+internal import PostProcessing
+internal import QKDModel
+
+struct ReceiverBlock {
+    private struct Pending {
+        var core: SecretBytes
+        var samples: [Int16]
+        var squares: Double
+    }
+
+    let plan: BlockPlan
+    let code: ReconciliationCode
+    /// Calibration windows from this device time on count for the block, ns.
+    let calibrationSince: UInt64
+    /// LSB per sqrt(SNU), and the converter's means: fixed for the whole block, so that sums of all slots add up.
+    let unit: Double
+    let meanX: Double
+    let meanP: Double
+    var life: BlockLife
+    private let encoder: FrameEncoder
+    private var pending: [UInt32: Pending] = [:]
+    /// In the order of slot and index.
+    private(set) var raw: [SecretBytes] = []
+    /// Decoded frames of the running slot, by index: verdicts may come out of order.
+    private var slotRaw: [UInt32: SecretBytes] = [:]
+    private(set) var squares = 0.0
+    private(set) var quadratures: UInt64 = 0
+    var saturated: UInt64 = 0
+
+    init(plan: BlockPlan, calibrationSince: UInt64, unit: Double, meanX: Double, meanP: Double, random: any RandomSource) throws {
+        self.plan = plan
+        self.calibrationSince = calibrationSince
+        self.unit = unit
+        self.meanX = meanX
+        self.meanP = meanP
+        code = try ReconciliationCode.named(plan.code)
+        encoder = try FrameEncoder(code: code, random: random)
+        life = BlockLife(block: plan.block, frames: Int(plan.frames))
+    }
+
+    var inFlight: Int { pending.count }
+
+    /// Symbols of the frames that were decided.
+    var symbols: UInt64 { quadratures / 2 }
+
+    /// Encodes one frame and keeps what its verdict will need.
+    mutating func encode(_ samples: [Int16], _ reference: SlotFrameOfReference, index: UInt32, hashKey: UInt64) throws -> FrameBody {
+        let values = Quadratures.received(samples, reference)
+        let (message, core) = try values.withUnsafeBufferPointer { try encoder.encode(quadratures: $0, hashKey: hashKey) }
+        pending[index] = Pending(core: core, samples: samples, squares: Quadratures.squares(values))
+        let bytes = message.encoded()
+        return FrameBody(slot: reference.slot, index: index, hashKey: hashKey, message: ByteBuffer(bytes: bytes))
+    }
+
+    /// - Returns: the samples to disclose when the frame failed.
+    mutating func decide(_ verdict: Verdict) throws -> [Int16]? {
+        guard let frame = pending.removeValue(forKey: verdict.index) else {
+            throw QuantumLinkError.badMessage("a verdict on frame \(verdict.index), which is not under way")
+        }
+        try life.take(.frame(decoded: verdict.decoded))
+        squares += frame.squares
+        quadratures += UInt64(frame.samples.count)
+        if verdict.decoded { slotRaw[verdict.index] = frame.core }
+        return verdict.decoded ? nil : frame.samples
+    }
+
+    /// - Parameter frames: how many the transmitter's end decided; the rest is void.
+    mutating func endSlot(frames: UInt32) throws {
+        guard pending.keys.allSatisfy({ $0 >= frames }) else {
+            throw QuantumLinkError.badMessage("the slot ends with frames that have no verdict")
+        }
+        pending = [:]
+        raw += slotRaw.sorted { $0.key < $1.key }.map(\.value)
+        slotRaw = [:]
+        if life.stage == .generating { try life.take(.slotEnded) }
+    }
+
+    /// The first 64 bits of the polynomial hash of the whole raw key.
+    static func verificationHash(_ raw: [SecretBytes], key: [UInt8]) -> UInt64 {
+        var hash = key.withUnsafeBytes { RunningHash(key: SecretBytes(copying: $0)) }
+        for core in raw { core.withBytes { hash.update($0) } }
+        return hash.value().withBytes { UInt64(littleEndian: $0.loadUnaligned(as: UInt64.self)) }
+    }
+}

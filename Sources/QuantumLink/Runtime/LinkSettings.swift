@@ -1,0 +1,46 @@
+// What a link is told by its configuration.
+
+public import QKDModel
+
+public struct LinkSettings: Sendable, Equatable {
+    public var identity: LinkIdentity
+    /// Optical path of the transmitter.
+    public var path: String
+    /// Expected loss, the start of the modulation's tuning.
+    public var loss: Decibels
+    /// Id of a `ReconciliationCode`.
+    public var code: String
+    /// Reconciliation efficiency that the modulation aims at.
+    public var efficiency: Double
+    public var blockSymbols: Int
+    public var slotSymbols: Int
+    /// Share of generating time against the transmitter's other links.
+    public var weight: Double
+    /// Total security parameter.
+    public var epsilon: Double
+    /// SHOT symbols that a slot needs per generated symbol of the block.
+    public var calibrationRatio: Double
+    public var maximumPasses: Int
+
+    public init(
+        identity: LinkIdentity, path: String, loss: Decibels, code: String, efficiency: Double = 0.92, blockSymbols: Int, slotSymbols: Int,
+        weight: Double = 1, epsilon: Double = 1e-10, calibrationRatio: Double = 0.5, maximumPasses: Int = 150
+    ) {
+        self.identity = identity
+        self.path = path
+        self.loss = loss
+        self.code = code
+        self.efficiency = efficiency
+        self.blockSymbols = blockSymbols
+        self.slotSymbols = slotSymbols
+        self.weight = weight
+        self.epsilon = epsilon
+        self.calibrationRatio = calibrationRatio
+        self.maximumPasses = maximumPasses
+    }
+}
+
+/// Takes distilled key. Idempotent by block id; returns only when the key is durably stored.
+public protocol KeySink: Sendable {
+    func deposit(_ deposit: PendingDeposit, firstEnd: Bool) async throws
+}

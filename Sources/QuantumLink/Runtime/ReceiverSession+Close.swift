@@ -1,0 +1,118 @@
+// The end of a block at the receiver's end: sums, the same computation, key, tags, and the other end's decision.
+
+internal import Foundation
+internal import KeyMaterial
+internal import PostProcessing
+internal import QKDModel
+
+extension ReceiverSession {
+    func closeBlock(_ id: BlockID) async throws {
+        guard let block, block.plan.block == id, slot == nil else {
+            throw QuantumLinkError.unexpected(message: "blockClose", during: "a session")
+        }
+        try self.block?.life.take(.closed)
+        guard let calibration = await station.calibration(since: block.calibrationSince) else {
+            channel.send(.blockAbort(id, reason: "the calibration was lost"))
+            return giveUp(id, "the calibration was lost")
+        }
+        // Everything is fixed: the hash's key is drawn now.
+        let key = context.random.bytes(16)
+        let raw = block.raw
+        let hash = await Task.detached { ReceiverBlock.verificationHash(raw, key: key) }.value
+        let sums = BlockSums(
+            block: id, dark: calibration.dark, shot: calibration.shot, quadratures: block.quadratures, squares: block.squares,
+            saturated: block.saturated, verificationKey: key, verificationHash: hash)
+        self.sums = sums
+        channel.send(.blockSums(sums))
+        showBlock()
+    }
+
+    /// The transmitter's end has decided the length; this end computes it too and takes no more.
+    func take(_ result: BlockResult) async throws {
+        guard let block, let sums, block.plan.block == result.block, let facts = await station.facts else {
+            throw QuantumLinkError.unexpected(message: "blockResult", during: "a session")
+        }
+        let padBits = Int(result.padBitsForward) + Int(result.padBitsBackward)
+        let numbers = BlockNumbers(
+            plan: block.plan, dark: sums.dark, shot: sums.shot, unit: block.unit, efficiency: facts.efficiency,
+            efficiencyError: facts.efficiencyError, quadratures: Int(sums.quadratures), xx: result.xx, xy: result.xy, yy: sums.squares,
+            saturated: Int(sums.saturated), decoded: block.life.decoded, failed: block.life.failed, padBits: padBits)
+        let account = BlockAccount(numbers)
+        guard result.decoded == UInt32(block.life.decoded), result.failed == UInt32(block.life.failed),
+            result.quadratures == sums.quadratures, result.yy == sums.squares, Int(result.secretBits) <= account.length.secretBits,
+            PadAccount.allows(
+                forward: Int(result.padBitsForward), backward: Int(result.padBitsBackward), secretBits: Int(result.secretBits))
+        else {
+            let reason = "the two ends count differently: \(result.secretBits) bits there, \(account.length.secretBits) here"
+            channel.send(.blockAbort(result.block, reason: reason))
+            return giveUp(result.block, reason)
+        }
+        try self.block?.life.take(.rawKeysEqual)
+        try self.block?.life.take(.estimate(secretBits: Int(result.secretBits), limitedBy: result.limitedBy))
+        report = account.report(
+            numbers, link: context.link, began: blockBegan, slots: block.life.slots, variance: 0, tagBits: 3 * 128,
+            provenance: provenance(block, facts), deviceSeconds: await deviceSeconds(), padBits: result.secretBits > 0 ? padBits : 0)
+        if result.secretBits == 0 {
+            if let report {
+                context.monitor.raise("no-key", .minor, "block \(report.block) gave no key: \(report.limitedBy)")
+                context.monitor.closed(report)
+            }
+            self.result = nil
+            awaited = nil
+        } else {
+            self.result = result
+            awaited = .block
+        }
+        showBlock()
+    }
+
+    /// A tag has verified; what it closes may now be believed.
+    func take(_ tag: TagMessage) async throws {
+        guard tag.purpose == awaited, let result else {
+            throw QuantumLinkError.unexpected(message: "a \(tag.purpose) tag", during: "a session")
+        }
+        switch tag.purpose {
+        case .block: try await hold(result)
+        case .commit:
+            try context.database.resolve(result.block, committed: true)
+            try block?.life.take(.tagged)
+            channel.send(.blockDone(result.block))
+            context.committed()
+            try block?.life.take(.deposited)
+            if let report { context.monitor.closed(report) }
+            context.monitor.clear("no-key")
+            (self.result, report, awaited) = (nil, nil, nil)
+            showBlock()
+        case .handshake: throw QuantumLinkError.unexpected(message: "a handshake tag", during: "a session")
+        }
+    }
+
+    private func hold(_ result: BlockResult) async throws {
+        guard let block, let facts = await station.facts else { throw QuantumLinkError.closed("the block is gone") }
+        let raw = block.raw
+        let rawBits = 8 * raw.reduce(0) { $0 + $1.count }
+        let key = try await Task.detached {
+            try ToeplitzHash.hash(input: raw, inputBits: rawBits, outputBits: Int(result.secretBits), seed: result.seed)
+        }.value
+        try self.block?.life.take(.amplified)
+        try context.database.holdInDoubt(
+            FinishedBlock(
+                link: context.link, peer: context.settings.identity.peer, block: result.block, key: key,
+                padBytesForward: Int(result.padBitsForward) / 8, padBytesBackward: Int(result.padBitsBackward) / 8,
+                provenance: provenance(block, facts)), epoch: keys)
+        awaited = .commit
+        channel.send(.blockAck(result.block))
+        try channel.sendTag(.block)
+        showBlock()
+    }
+
+    private func provenance(_ block: ReceiverBlock, _ facts: DeviceFacts) -> KeyProvenance {
+        block.plan.emulated || facts.emulated ? .emulated : .hardware
+    }
+
+    private func deviceSeconds() async -> Double {
+        guard let firstDeviceTime else { return 0 }
+        let now = await station.log.now
+        return now > firstDeviceTime ? Double(now - firstDeviceTime) / 1e9 : 0
+    }
+}

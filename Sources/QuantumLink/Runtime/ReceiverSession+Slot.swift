@@ -1,0 +1,108 @@
+// One slot at the receiver's end: lock, acquire, align, encode.
+
+internal import Foundation
+internal import PostProcessing
+internal import QKDModel
+
+extension ReceiverSession {
+    /// Frames that may be under way without a verdict.
+    static let mostInFlight = 16
+
+    /// Never throws: a slot that fails is ended at the far end too.
+    func runSlot(_ number: UInt32, frames: Int) async {
+        // A window that runs is not cut in two.
+        await station.turnstile.enter()
+        do {
+            try await conduct(number, frames: frames)
+        } catch {
+            if slot?.number == number, slot?.isOver == false {
+                slot?.isOver = true
+                channel.send(.slotEnd(slot: number, frames: 0, reason: describe(error)))
+            }
+        }
+        await station.turnstile.leave()
+    }
+
+    private func conduct(_ number: UInt32, frames: Int) async throws {
+        channel.send(.slotAnswer(slot: number, accepted: true, reason: ""))
+        context.monitor.update { ($0.slot, $0.slotOpen) = (number, true) }
+        guard case .slotLit = try await slotMessage("light on the path") else { throw SlotOver(reason: "a message out of place") }
+        try await station.device.lock()
+        channel.send(.slotLocked(slot: number))
+        guard case .slotRunning = try await slotMessage("the transmitter's start") else { throw SlotOver(reason: "a message out of place") }
+        let feed = try await station.device.start()
+        let result: Result<Void, any Error>
+        do {
+            try await acquire(number, frames: frames, feed)
+            result = .success(())
+        } catch { result = .failure(error) }
+        try await station.device.stop()
+        // Somebody must drain what the device still holds.
+        while let batch = try await feed.next() { await station.saw(deviceTime: batch.deviceTime) }
+        try result.get()
+    }
+
+    private func slotMessage(_ what: String) async throws -> ChannelMessage {
+        try await nextSlotMessage(slotInbox, within: .seconds(120), waitingFor: what)
+    }
+
+    private func acquire(_ number: UInt32, frames: Int, _ feed: any SymbolFeed) async throws {
+        guard let rate = await station.facts?.symbolRate, let code = block?.code else { throw SlotOver(reason: "the block is over") }
+        var store = SymbolStore()
+        let needed = SlotOpening.symbolsNeeded(symbolRate: rate)
+        while store.end < needed { try await read(feed, into: &store) }
+        channel.send(.slotReceiving(slot: number, utc: store.startUTC, symbols: UInt32(store.end)))
+        guard case .slotDisclose(let disclosure) = try await slotMessage("the disclosed positions") else {
+            throw SlotOver(reason: "a message out of place")
+        }
+        let (reference, base) = try align(disclosure, store: store, symbolRate: rate)
+        channel.send(.slotAligned(reference))
+        context.monitor.update { $0.alignmentSignificance = reference.significance }
+        guard reference.aligned else {
+            // The transmitter's end closes the slot.
+            _ = try await slotMessage("the end of the slot")
+            return
+        }
+        try block?.life.take(.slotBegan(slot: number, frames: frames))
+        store.discard(before: base)
+        for index in 0..<frames {
+            let range = base + index * code.frameSymbols..<base + (index + 1) * code.frameSymbols
+            while store.end < range.upperBound { try await read(feed, into: &store) }
+            while let block, block.inFlight >= Self.mostInFlight, slot?.isOver == false { await waitForChange() }
+            guard slot?.number == number, slot?.isOver == false else { return }
+            try encode(store.samples(in: range), reference, index: UInt32(index))
+            store.discard(before: range.upperBound)
+        }
+    }
+
+    private func read(_ feed: any SymbolFeed, into store: inout SymbolStore) async throws {
+        guard let batch = try await feed.next() else { throw SlotOver(reason: "the receiver stopped by itself") }
+        guard batch.kind == .signal else { return }
+        guard slot?.isOver == false else { throw SlotOver(reason: "the slot is over") }
+        if batch.disturbed { throw SlotOver(reason: "the receiver lost its lock") }
+        // Saturated samples are never dropped: they count, and too many void the block.
+        block?.saturated += UInt64(batch.saturated)
+        await station.saw(deviceTime: batch.deviceTime)
+        firstDeviceTime = firstDeviceTime ?? batch.deviceTime
+        try store.append(batch)
+    }
+
+    private func align(_ disclosure: Disclosure, store: SymbolStore, symbolRate: Double) throws -> (SlotFrameOfReference, base: Int) {
+        guard let block else { throw SlotOver(reason: "the block is over") }
+        var reference = SlotFrameOfReference(
+            slot: disclosure.slot, aligned: false, significance: 0, phase: 0, unit: block.unit, meanX: block.meanX, meanP: block.meanP)
+        guard let expected = store.place(utc: disclosure.utc, symbolRate: symbolRate) else { return (reference, 0) }
+        let margin = SlotOpening.margin(symbolRate: symbolRate)
+        let found = SlotOpening.align(disclosure, store: store, expected: expected, margin: margin)
+        guard let found else { return (reference, 0) }
+        (reference.aligned, reference.significance, reference.phase) = (true, found.significance, found.phase)
+        return (reference, found.start + Int(disclosure.window))
+    }
+
+    private func encode(_ samples: [Int16], _ reference: SlotFrameOfReference, index: UInt32) throws {
+        guard let body = try block?.encode(samples, reference, index: index, hashKey: context.random.word()) else {
+            throw SlotOver(reason: "the block is over")
+        }
+        channel.send(.frame(body))
+    }
+}

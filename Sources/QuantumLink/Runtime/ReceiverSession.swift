@@ -1,0 +1,265 @@
+// The receiver's end of one connection.
+//
+//     listen    every message of the far end, in order; verdicts and the block's end are dealt with here
+//     slot      one task per slot (ReceiverSession+Slot): lock, acquire, align, encode frames
+//     announce  whenever calibration or device change: may a slot be offered?
+
+internal import Foundation
+internal import KeyMaterial
+internal import PostProcessing
+internal import QKDModel
+
+actor ReceiverSession {
+    let channel: AuthenticatedChannel
+    let context: SessionContext
+    let station: ReceiverStation
+    let keys: EpochKeys
+
+    var block: ReceiverBlock?
+    var blockBegan = Date()
+    var firstDeviceTime: UInt64?
+    var slot: RunningSlot?
+    var slotInbox = MessageQueue<ChannelMessage>()
+    var sums: BlockSums?
+    var calibration: NoiseCalibration?
+    var result: BlockResult?
+    var report: BlockReport?
+    var awaited: TagPurpose?
+    private var slotTask: Task<Void, Never>?
+    private var announced: Readiness?
+    private var waiters: [CheckedContinuation<Void, Never>] = []
+
+    struct RunningSlot {
+        var number: UInt32
+        var frames: Int
+        var isOver = false
+    }
+
+    init(channel: AuthenticatedChannel, context: SessionContext, station: ReceiverStation, keys: EpochKeys) {
+        self.channel = channel
+        self.context = context
+        self.station = station
+        self.keys = keys
+    }
+
+    /// Runs until the channel fails or the task is cancelled.
+    func run() async throws {
+        await station.onChange { [weak self] in await self?.announce() }
+        let result: Result<Void, any Error>
+        do {
+            try await withTaskCancellationHandler {
+                await announce()
+                while !Task.isCancelled { try await handle(try await channel.receive()) }
+            } onCancel: {
+                channel.close()
+            }
+            result = .success(())
+        } catch { result = .failure(error) }
+        await station.onChange(nil)
+        channel.close()
+        slot?.isOver = true
+        slotInbox.close()
+        changed()
+        slotTask?.cancel()
+        await slotTask?.value
+        try result.get()
+    }
+
+    func changed() {
+        let all = waiters
+        waiters = []
+        for waiter in all { waiter.resume() }
+    }
+
+    func waitForChange() async { await withCheckedContinuation { waiters.append($0) } }
+
+    // MARK: Readiness
+
+    private var slotSymbols: Int { context.settings.slotSymbols }
+
+    /// Tells the far end what can be done now, if it changed, and the station what is needed next.
+    func announce() async {
+        let since: UInt64
+        if let block { since = block.calibrationSince } else { since = await station.blockStart() }
+        let generated = Int(block?.symbols ?? 0)
+        let most = max(context.settings.blockSymbols, 2 * slotSymbols)
+        await station.needs(
+            .init(
+                since: since, shotSymbols: UInt64(min(generated + 2 * slotSymbols, most)), windowSymbols: max(65536, slotSymbols / 4),
+                darkSymbols: UInt64(max(262_144, min(slotSymbols, 8_000_000)))))
+        let have = await station.shotSymbols(since: since)
+        let wanted = UInt64(context.settings.calibrationRatio * Double(generated + slotSymbols))
+        var obstacle = await station.obstacle()
+        if obstacle == nil, have < wanted { obstacle = "calibrating: \(have) of \(wanted) shot-noise symbols" }
+        await send(obstacle: obstacle, symbols: have, since: since)
+    }
+
+    private func send(obstacle: String?, symbols: UInt64, since: UInt64) async {
+        guard let facts = await station.facts else {
+            let trouble = obstacle ?? "the receiver is not there"
+            context.monitor.update { ($0.receiverReady, $0.receiverReason) = (false, trouble) }
+            return
+        }
+        let sums = await station.calibration(since: since)
+        let noise = sums.flatMap { try? NoiseCalibration(dark: $0.dark, shot: $0.shot) }
+        let ages = await station.ages()
+        let new = Readiness(
+            ready: obstacle == nil && noise != nil, reason: obstacle ?? (noise == nil ? "the calibration cannot be used" : ""),
+            emulated: facts.emulated, captured: facts.captured, efficiency: facts.efficiency, efficiencyError: facts.efficiencyError,
+            shotNoise: noise?.shotNoiseVariance ?? 0, electronicNoise: noise?.electronicNoise ?? 0, symbolRate: facts.symbolRate,
+            calibrationSymbols: symbols)
+        context.monitor.update { snapshot in
+            (snapshot.receiverReady, snapshot.receiverReason, snapshot.calibrationSymbols) = (new.ready, new.reason, symbols)
+            (snapshot.darkAge, snapshot.shotAge) = ages
+            (snapshot.shotNoise, snapshot.electronicNoise) = (noise?.shotNoiseVariance, noise?.electronicNoise)
+        }
+        guard new != announced else { return }
+        announced = new
+        channel.send(.readiness(new))
+    }
+
+    // MARK: Listening
+
+    private func handle(_ message: ChannelMessage) async throws {
+        switch message {
+        case .blockPrepare(let plan): try await prepare(plan)
+        case .slotOffer(let number, let frames, _): try await offered(number, frames: Int(frames))
+        case .slotLit, .slotRunning, .slotDisclose:
+            if message.slotNumber == slot?.number { slotInbox.put(message) }
+        case .slotEnd(let number, let frames, let reason): try await ended(number, frames: frames, reason: reason)
+        case .verdict(let verdict): try take(verdict)
+        case .blockClose(let id): try await closeBlock(id)
+        case .blockResult(let result): try await take(result)
+        case .blockCommit(let id):
+            guard id == result?.block, awaited == .commit else {
+                throw QuantumLinkError.unexpected(message: message.name, during: "a session")
+            }
+        case .tag(let tag): try await take(tag)
+        case .blockAbort(let id, let reason): giveUp(id, reason)
+        case .bye(let reason): throw QuantumLinkError.closed(reason)
+        default: throw QuantumLinkError.unexpected(message: message.name, during: "a session")
+        }
+    }
+
+    private func prepare(_ plan: BlockPlan) async throws {
+        // The far end begins anew: whatever was under way here is void.
+        if let old = block, !old.life.isOver { giveUp(old.plan.block, "the far end began another block") }
+        do {
+            block = try await accept(plan)
+        } catch let error as QuantumLinkError {
+            throw error
+        } catch {
+            channel.send(.blockRefuse(plan.block, reason: describe(error)))
+            context.monitor.setState(.pending, describe(error))
+            return
+        }
+        (sums, result, report, awaited) = (nil, nil, nil, nil)
+        blockBegan = Date()
+        channel.send(.blockAccept(plan.block))
+        context.monitor.setState(.active, "generating")
+        showBlock()
+        await announce()
+    }
+
+    /// - Throws: `SlotOver` with the reason of a refusal.
+    private func accept(_ plan: BlockPlan) async throws -> ReceiverBlock {
+        let account = try keys.account()
+        guard account.suffices else {
+            context.monitor.raise("pad", .major, QuantumLinkError.padExhausted(link: context.link).description)
+            throw SlotOver(reason: "authentication key is down to its reserve")
+        }
+        context.monitor.clear("pad")
+        guard context.monitor.snapshot.enabled else { throw SlotOver(reason: "disabled at the receiver's end") }
+        guard plan.epsilon == context.settings.epsilon, plan.code == context.settings.code else {
+            throw SlotOver(reason: "the two ends are configured with different codes or epsilons")
+        }
+        let code = try ReconciliationCode.named(plan.code)
+        guard plan.frames >= 1, Int(plan.frames) * code.frameSymbols <= 4_000_000_000 else {
+            throw SlotOver(reason: "a block of that length")
+        }
+        if let obstacle = await station.obstacle() { throw SlotOver(reason: obstacle) }
+        let since = await station.blockStart()
+        guard let sums = await station.calibration(since: since) else { throw SlotOver(reason: "no calibration yet") }
+        let noise: NoiseCalibration
+        do { noise = try NoiseCalibration(dark: sums.dark, shot: sums.shot) } catch { throw SlotOver(reason: describe(error)) }
+        var new = try ReceiverBlock(
+            plan: plan, calibrationSince: since, unit: noise.shotNoiseVariance.squareRoot(), meanX: noise.shot.meanX,
+            meanP: noise.shot.meanP,
+            random: context.random)
+        try new.life.take(.accepted)
+        return new
+    }
+
+    private func offered(_ number: UInt32, frames: Int) async throws {
+        guard slot == nil, let block, !block.life.isOver, frames >= 1, frames <= block.life.wanted else {
+            channel.send(.slotAnswer(slot: number, accepted: false, reason: "no block is open here"))
+            return
+        }
+        await announce()
+        guard announced?.ready == true else {
+            channel.send(.slotAnswer(slot: number, accepted: false, reason: announced?.reason ?? "not ready"))
+            return
+        }
+        slot = RunningSlot(number: number, frames: frames)
+        slotInbox = MessageQueue()
+        let previous = slotTask
+        slotTask = Task {
+            await previous?.value
+            await self.runSlot(number, frames: frames)
+        }
+    }
+
+    private func take(_ verdict: Verdict) throws {
+        guard let slot, slot.number == verdict.slot, block != nil else {
+            throw QuantumLinkError.badMessage("a verdict on a frame of another slot")
+        }
+        if let samples = try block?.decide(verdict) {
+            channel.send(.frameValues(FrameValues(slot: verdict.slot, index: verdict.index, samples: samples)))
+        }
+        if verdict.index % 16 == 0 || !verdict.decoded { showBlock() }
+        changed()
+    }
+
+    /// The transmitter's end closes the slot; only it knows how many frames are decided.
+    private func ended(_ number: UInt32, frames: UInt32, reason: String) async throws {
+        guard slot?.number == number else { return }
+        slot?.isOver = true
+        slotInbox.put(.slotEnd(slot: number, frames: frames, reason: reason))
+        changed()
+        await slotTask?.value
+        try block?.endSlot(frames: frames)
+        slot = nil
+        context.monitor.update { snapshot in
+            snapshot.slotOpen = false
+            snapshot.slots += 1
+            if !reason.isEmpty { snapshot.slotsFailed += 1 }
+        }
+        if !reason.isEmpty { context.monitor.say("slot", "\(number) ended after \(frames) frames: \(reason)") }
+        showBlock()
+        await announce()
+    }
+
+    func giveUp(_ id: BlockID, _ reason: String) {
+        guard block?.plan.block == id else { return }
+        try? block?.life.take(.gaveUp(reason: reason))
+        (sums, result, report, awaited) = (nil, nil, nil, nil)
+        context.monitor.update { $0.blocksVoid += 1 }
+        context.monitor.say("block", "\(id) was given up: \(reason)")
+        showBlock()
+    }
+
+    func showBlock() {
+        let life = block?.life
+        let account = try? keys.account()
+        context.monitor.update { snapshot in
+            snapshot.code = block?.code.id ?? ""
+            snapshot.block = life?.block
+            snapshot.stage = life?.stage
+            snapshot.progress = life?.progress ?? 0
+            snapshot.framesDecoded = life?.decoded ?? 0
+            snapshot.framesFailed = life?.failed ?? 0
+            snapshot.padForward = account?.remainingForward
+            snapshot.padBackward = account?.remainingBackward
+        }
+    }
+}

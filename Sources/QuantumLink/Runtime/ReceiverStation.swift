@@ -1,0 +1,155 @@
+// The receiver of a node: calibrates whenever no slot runs, and lends its device to slots.
+//
+//     run      DARK when it is missing or old; SHOT until the running block has its statistics; then waits
+//     slot     takes the turnstile between two windows, so a slot never cuts a window in two
+
+internal import Foundation
+internal import PostProcessing
+public import QKDModel
+
+public actor ReceiverStation {
+    public let name: String
+    let device: any SlotReceiver
+    let turnstile = Turnstile()
+    private(set) var log = CalibrationLog()
+    private(set) var facts: DeviceFacts?
+    private(set) var trouble = "not opened yet"
+    /// What the running block needs.
+    private var need = Need()
+    private var listener: (@Sendable () async -> Void)?
+
+    struct Need: Sendable, Equatable {
+        /// Device time from which windows count.
+        var since: UInt64 = 0
+        /// SHOT symbols wanted since then, and the most for one window.
+        var shotSymbols: UInt64
+        var windowSymbols: Int
+        var darkSymbols: UInt64
+
+        init(since: UInt64 = 0, shotSymbols: UInt64 = 2_000_000, windowSymbols: Int = 2_000_000, darkSymbols: UInt64 = 2_000_000) {
+            self.since = since
+            self.shotSymbols = shotSymbols
+            self.windowSymbols = windowSymbols
+            self.darkSymbols = darkSymbols
+        }
+    }
+
+    public init(name: String, device: any SlotReceiver) {
+        self.name = name
+        self.device = device
+    }
+
+    /// Calibrates until cancelled. Trouble with the device is a state, not an end.
+    public func run() async {
+        while !Task.isCancelled {
+            do {
+                let work = try await nextWindow()
+                if let work { try await window(work.kind, symbols: work.symbols) } else { try await Task.sleep(for: .milliseconds(50)) }
+            } catch is CancellationError {
+                return
+            } catch {
+                await failed(error)
+                try? await Task.sleep(for: .seconds(1))
+            }
+        }
+    }
+
+    func onChange(_ listener: (@Sendable () async -> Void)?) { self.listener = listener }
+
+    func needs(_ need: Need) async {
+        guard need != self.need else { return }
+        self.need = need
+        await listener?()
+    }
+
+    public func condition() async -> (state: DeviceState, reason: String) { await device.condition() }
+
+    /// Slots tell how far the device's clock is.
+    func saw(deviceTime: UInt64) { log.saw(deviceTime: deviceTime) }
+
+    /// Sums of both kinds for a block that counts windows since a device time.
+    func calibration(since time: UInt64) -> (dark: CalibrationSums, shot: CalibrationSums)? {
+        // DARK changes slowly: its validity is the device's word, not the block's start.
+        let darkSince = log.time(secondsAgo: facts?.darkValidity ?? 0)
+        guard let dark = log.merged(.dark, since: min(darkSince, time)), let shot = log.merged(.shot, since: time) else { return nil }
+        return (dark, shot)
+    }
+
+    func shotSymbols(since time: UInt64) -> UInt64 { log.symbols(.shot, since: time) }
+    func ages() -> (dark: Double?, shot: Double?) { (log.age(.dark), log.age(.shot)) }
+
+    /// Where the windows of a block that starts now begin to count.
+    func blockStart() -> UInt64 { log.time(secondsAgo: min(facts?.shotValidity ?? 0, 30)) }
+
+    /// Why no slot can be accepted now, or nil.
+    func obstacle() async -> String? {
+        guard let facts else { return trouble }
+        if facts.captured { return "the receiver is being captured: nothing may be distilled" }
+        guard let dark = log.age(.dark), dark <= facts.darkValidity else { return "dark calibration is missing or past its validity" }
+        guard let shot = log.age(.shot), shot <= facts.shotValidity else { return "shot-noise calibration is missing or past its validity" }
+        let condition = await device.condition()
+        if condition.state == .fault || condition.state == .off { return condition.reason }
+        return nil
+    }
+
+    private func nextWindow() async throws -> (kind: NoiseKind, symbols: Int)? {
+        let facts = try await device.facts()
+        if facts != self.facts {
+            // Another device, or the same after a restart: what was measured before says nothing about it.
+            if self.facts?.serial != facts.serial { log.reset() }
+            self.facts = facts
+            await listener?()
+        }
+        if facts.captured { return nil }
+        let darkAge = log.age(.dark) ?? .infinity
+        if darkAge > 0.7 * facts.darkValidity || log.symbols(.dark, since: log.time(secondsAgo: facts.darkValidity)) < need.darkSymbols {
+            return (.dark, Int(need.darkSymbols))
+        }
+        let have = log.symbols(.shot, since: need.since)
+        if have < need.shotSymbols { return (.shot, min(need.windowSymbols, max(65536, Int(need.shotSymbols - have)))) }
+        if log.age(.shot) ?? .infinity > 0.7 * facts.shotValidity { return (.shot, need.windowSymbols) }
+        return nil
+    }
+
+    private func window(_ kind: NoiseKind, symbols: Int) async throws {
+        await turnstile.enter()
+        do {
+            try await measure(kind, symbols: symbols)
+        } catch {
+            await turnstile.leave()
+            throw error
+        }
+        await turnstile.leave()
+        await listener?()
+    }
+
+    private func measure(_ kind: NoiseKind, symbols: Int) async throws {
+        let feed = try await device.calibrate(kind, symbols: symbols)
+        var sums = CalibrationSums()
+        var begin: UInt64?
+        var end: UInt64 = 0
+        var count = 0
+        let rate = facts?.symbolRate ?? 1
+        while let batch = try await feed.next() {
+            guard batch.kind == (kind == .dark ? .dark : .shot) else { continue }
+            batch.storage.withSamples { sums.add(samples: $0) }
+            begin = begin ?? batch.deviceTime
+            end = batch.deviceTime + UInt64(Double(batch.count) / rate * 1e9)
+            count += batch.count
+        }
+        guard let begin, count > 0 else {
+            throw QuantumLinkError.device(name: name, reason: "a \(kind.rawValue) calibration gave no symbols")
+        }
+        // The clock went back: the device restarted.
+        if end < log.now { log.reset() }
+        log.add(.init(kind: kind, begin: begin, end: end, sums: sums, symbols: UInt64(count)))
+        log.expire(before: min(need.since, log.time(secondsAgo: max(facts?.darkValidity ?? 0, facts?.shotValidity ?? 0))))
+        trouble = ""
+    }
+
+    private func failed(_ error: any Error) async {
+        trouble = describe(error)
+        facts = nil
+        await listener?()
+    }
+}

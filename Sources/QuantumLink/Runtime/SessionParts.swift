@@ -1,0 +1,61 @@
+// What both ends' sessions are made of.
+
+internal import Foundation
+internal import QKDModel
+
+/// Everything a session of one end works with; lives longer than any connection.
+struct SessionContext: Sendable {
+    var settings: LinkSettings
+    var database: LinkDatabase
+    var monitor: LinkMonitor
+    var random: any RandomSource
+    /// Called when a block is committed and waits for deposit.
+    var committed: @Sendable () -> Void
+
+    var link: LinkID { settings.identity.link }
+}
+
+/// Raised inside a slot: the slot is over, the connection goes on.
+struct SlotOver: Error {
+    var reason: String
+}
+
+/// The next message of a slot's conversation.
+/// - Throws: `SlotOver` when the far end has ended the slot, or on time-out.
+func nextSlotMessage(_ inbox: MessageQueue<ChannelMessage>, within limit: Duration, waitingFor what: String) async throws -> ChannelMessage
+{
+    let message = try await withTimeout(limit, "\(what) from the far end") { await inbox.next() }
+    guard let message else { throw SlotOver(reason: "the slot was closed") }
+    if case .slotEnd(_, _, let reason) = message { throw SlotOver(reason: reason) }
+    return message
+}
+
+/// Runs `body`, at most so long.
+func withTimeout<R: Sendable>(_ limit: Duration, _ what: String, _ body: @escaping @Sendable () async throws -> R) async throws -> R {
+    try await withThrowingTaskGroup(of: R.self) { group in
+        group.addTask(operation: body)
+        group.addTask {
+            try await Task.sleep(for: limit)
+            throw QuantumLinkError.timedOut(what)
+        }
+        defer { group.cancelAll() }
+        guard let first = try await group.next() else { throw CancellationError() }
+        return first
+    }
+}
+
+func describe(_ error: any Error) -> String {
+    switch error {
+    case let over as SlotOver: over.reason
+    case is CancellationError: "stopped"
+    default: "\(error)"
+    }
+}
+
+/// A fresh random block id (RFC 9562 version 4).
+func freshBlockID(_ random: any RandomSource) -> BlockID {
+    var bytes = random.bytes(16)
+    bytes[6] = bytes[6] & 0x0F | 0x40
+    bytes[8] = bytes[8] & 0x3F | 0x80
+    return BlockID(UUID(uuid: bytes.withUnsafeBytes { $0.loadUnaligned(as: uuid_t.self) }))
+}

@@ -1,0 +1,250 @@
+// One slot at the transmitter's end, and the frames that come during it.
+
+internal import Foundation
+internal import KeyMaterial
+internal import PostProcessing
+internal import QKDModel
+
+extension TransmitterSession {
+    /// Symbols kept before the receiver has said where it starts, and waiting for their frames afterwards.
+    private static let mostUnaligned = 1 << 25
+    private static let mostWaiting = 1 << 23
+
+    /// Waits for a turn and uses it. Failures of devices and alignment end the slot, not the session.
+    func nextSlot() async throws {
+        guard let wanted = block?.life.wanted else { return }
+        guard let grant = await station.turn(context.link, wanted: wanted) else {
+            throw failure ?? QuantumLinkError.closed("the session ended")
+        }
+        slotNumber &+= 1
+        let number = slotNumber
+        slot = RunningSlot(number: number, frames: grant.frames)
+        slotInbox = MessageQueue()
+        let before = block?.life.decided ?? 0
+        var refused = false
+        do {
+            refused = try await !open(number, frames: grant.frames)
+            if !refused { try await generate() }
+        } catch {
+            if let failure { throw failure }
+            slot?.failure = slot?.failure ?? error
+            refused = refused || slot?.base == nil
+        }
+        let symbols = ((block?.life.decided ?? before) - before) * code.frameSymbols
+        try await end(number)
+        let rate = readiness?.symbolRate ?? 0
+        await station.finished(
+            context.link, symbols: symbols, seconds: rate > 0 ? Double(symbols) / rate : 0, refused: refused && symbols == 0)
+        if symbols == 0 { try await Task.sleep(for: .milliseconds(200)) }
+        try await checkTuning()
+    }
+
+    /// - Returns: false when the receiver refused.
+    private func open(_ number: UInt32, frames: Int) async throws -> Bool {
+        guard let block else { return false }
+        channel.send(.slotOffer(slot: number, frames: UInt32(frames), variance: block.variance))
+        guard case .slotAnswer(number, let accepted, let reason) = try await slotMessage(.seconds(120), "an answer to the slot") else {
+            throw QuantumLinkError.badMessage("something else than an answer to a slot")
+        }
+        guard accepted else {
+            context.monitor.say("slot", "refused: \(reason)")
+            context.monitor.update { ($0.receiverReady, $0.receiverReason) = (false, reason) }
+            return false
+        }
+        context.monitor.update { ($0.slot, $0.slotOpen) = (number, true) }
+        try await station.device.light(path: context.settings.path, variance: block.variance)
+        channel.send(.slotLit(slot: number))
+        guard case .slotLocked(number) = try await slotMessage(.seconds(120), "the receiver's lock") else {
+            throw QuantumLinkError.badMessage("something else than a lock")
+        }
+        return true
+    }
+
+    private func generate() async throws {
+        guard let number = slot?.number, let frames = slot?.frames else { return }
+        let feed = try await station.device.start()
+        let reader = Task { await self.read(feed) }
+        do {
+            channel.send(.slotRunning(slot: number))
+            try await align(number)
+            try block?.life.take(.slotBegan(slot: number, frames: frames))
+            showBlock()
+            try await decide(frames)
+        } catch {
+            slot?.failure = slot?.failure ?? error
+        }
+        slot?.isOver = true
+        changed()
+        do { try await station.device.stop() } catch {
+            slot?.failure = slot?.failure ?? error
+            reader.cancel()
+        }
+        await reader.value
+        if let failure = slot?.failure { throw failure }
+    }
+
+    /// The device's symbols into the store; what nobody wants is drained.
+    private func read(_ feed: any SymbolFeed) async {
+        do {
+            while let batch = try await feed.next() {
+                await station.saw(deviceTime: batch.deviceTime)
+                guard let running = slot, !running.isOver else { continue }
+                if running.base == nil, running.store.held > Self.mostUnaligned {
+                    slot?.store.discard(before: running.store.end - Self.mostUnaligned)
+                }
+                while let running = slot, !running.isOver, running.base != nil, running.store.held > Self.mostWaiting {
+                    try await waitForChange()
+                }
+                guard slot?.isOver == false else { continue }
+                try slot?.store.append(batch)
+                changed()
+            }
+            if slot?.isOver == false { slot?.failure = slot?.failure ?? SlotOver(reason: "the transmitter stopped by itself") }
+        } catch {
+            slot?.failure = slot?.failure ?? error
+        }
+        slot?.isOver = true
+        changed()
+    }
+
+    private func align(_ number: UInt32) async throws {
+        guard case .slotReceiving(number, let utc, let symbols) = try await slotMessage(.seconds(60), "the receiver's symbols"),
+            let rate = readiness?.symbolRate, rate > 0
+        else { throw QuantumLinkError.badMessage("something else than the receiver's first symbols") }
+        guard Int(symbols) >= SlotOpening.symbolsNeeded(symbolRate: rate) else {
+            throw SlotOver(reason: "the receiver holds too few symbols")
+        }
+        try await waitForSymbols { store in
+            store.place(utc: utc, symbolRate: rate).map { store.end >= $0 + SlotOpening.margin(symbolRate: rate) + SlotOpening.window }
+                ?? false
+        }
+        guard let store = slot?.store, let place = store.place(utc: utc, symbolRate: rate) else { throw SlotOver(reason: "no symbols") }
+        let start = place + SlotOpening.margin(symbolRate: rate)
+        guard let disclosure = SlotOpening.disclosure(slot: number, from: store, start: start, symbolRate: rate, random: context.random)
+        else {
+            throw SlotOver(reason: "the clocks of the two devices disagree by too much")
+        }
+        slot?.base = start + SlotOpening.window
+        slot?.store.discard(before: start + SlotOpening.window)
+        channel.send(.slotDisclose(disclosure))
+        guard case .slotAligned(let reference) = try await slotMessage(.seconds(60), "the alignment"), reference.slot == number else {
+            throw QuantumLinkError.badMessage("something else than an alignment")
+        }
+        context.monitor.update { $0.alignmentSignificance = reference.significance }
+        guard reference.aligned else { throw SlotOver(reason: "no correlation between what was sent and what was received") }
+        guard blockUnit == nil || blockUnit == reference.unit else {
+            throw QuantumLinkError.badMessage("a unit that changed within a block")
+        }
+        blockUnit = reference.unit
+        slot?.reference = reference
+        changed()
+    }
+
+    private func waitForSymbols(_ enough: (SymbolStore) -> Bool) async throws {
+        while let running = slot, !enough(running.store) {
+            if let failure = running.failure { throw failure }
+            guard !running.isOver else { throw SlotOver(reason: "the slot is over") }
+            try await waitForChange()
+        }
+    }
+
+    /// Until all frames of the slot are decided, or it ends early.
+    private func decide(_ frames: Int) async throws {
+        guard let start = block?.life.decided else { return }
+        while let life = block?.life, life.decided - start < frames, slot?.isOver == false {
+            if life.lostAlignment { throw SlotOver(reason: "alignment was lost") }
+            try await waitForChange()
+        }
+    }
+
+    /// Closes the slot at both ends with the number of frames that were decided.
+    private func end(_ number: UInt32) async throws {
+        // Frames that came are decided first, and failed ones disclosed, so that both ends count the same.
+        while let running = slot, let block, !block.life.isOver, running.reference != nil,
+            running.arrived > running.decided || block.awaitingValues > 0
+        { try await waitForChange() }
+        let decided = slot?.decided ?? 0
+        let reason = slot?.failure.map(describe) ?? ""
+        channel.send(.slotEnd(slot: number, frames: decided, reason: reason))
+        let ended = slot
+        slot = nil
+        try block?.endSlot()
+        context.monitor.update { snapshot in
+            snapshot.slotOpen = false
+            snapshot.slots += 1
+            if ended?.failure != nil { snapshot.slotsFailed += 1 }
+        }
+        showBlock()
+        if !reason.isEmpty { context.monitor.say("slot", "\(number) ended after \(decided) frames: \(reason)") }
+    }
+
+    private func slotMessage(_ limit: Duration, _ what: String) async throws -> ChannelMessage {
+        try await nextSlotMessage(slotInbox, within: limit, waitingFor: what)
+    }
+
+    // MARK: Frames
+
+    /// A frame came: decode it beside the others.
+    func take(_ body: FrameBody) async throws {
+        // What was under way when this end closed the slot is void.
+        guard let running = slot, running.number == body.slot, !running.isOver, let base = running.base, running.reference != nil else {
+            return
+        }
+        guard Int(body.index) < running.frames, body.index == running.arrived else {
+            throw QuantumLinkError.badMessage("frame \(body.index) is out of turn")
+        }
+        let range = base + Int(body.index) * code.frameSymbols..<base + (Int(body.index) + 1) * code.frameSymbols
+        while let running = slot, running.store.end < range.upperBound, !running.isOver { try await waitForChange() }
+        // A frame that cannot be decided any more is not counted: the slot's end says so.
+        guard let store = slot?.store, slot?.number == body.slot, store.holds(range), let block, !block.life.isOver else { return }
+        slot?.arrived += 1
+        let sent = Quadratures.sent(store.samples(in: range), scale: store.scale)
+        slot?.store.discard(before: range.upperBound)
+        changed()
+        let snr = tuner.snr(variance: block.variance)
+        let seat = seats[Int(body.index) % seats.count]
+        let passes = context.settings.maximumPasses
+        let code = code
+        Task {
+            do {
+                let frame = try await seat.decode(body, code: code, sent: sent, snr: snr, maximumPasses: passes)
+                try self.decided(body, frame, sent: sent)
+            } catch { await self.frameFailed(error) }
+        }
+    }
+
+    private func decided(_ body: FrameBody, _ frame: DecidedFrame, sent: [Float]) throws {
+        guard slot?.number == body.slot, block?.life.stage == .generating else { return }
+        try block?.decide(body.index, frame, sent: sent)
+        channel.send(.verdict(Verdict(slot: body.slot, index: body.index, decoded: frame.core != nil)))
+        slot?.decided += 1
+        if body.index % 16 == 0 || frame.core == nil { showProgress() }
+        changed()
+    }
+
+    private func frameFailed(_ error: any Error) async {
+        failure = failure ?? error
+        channel.close()
+        changed()
+    }
+
+    func take(_ values: FrameValues) throws {
+        guard let reference = slot?.reference, slot?.number == values.slot else {
+            throw QuantumLinkError.badMessage("values of a frame of another slot")
+        }
+        try block?.disclosed(values, reference)
+        changed()
+    }
+
+    private func showProgress() {
+        guard let block else { return }
+        let snr = measuredSNR()
+        context.monitor.update { snapshot in
+            snapshot.progress = block.life.progress
+            snapshot.framesDecoded = block.life.decided - block.life.failed
+            snapshot.framesFailed = block.life.failed
+            snapshot.stage = block.life.stage
+            if let snr { snapshot.snr = snr }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+// The transmitter's end of one connection: block after block, slot after slot, until the channel fails.
+//
+//     listen   every message of the far end: readiness, frames to the decoders, the rest to whoever waits
+//     work     agree on a block -> turns on the transmitter until it has its frames -> close it (TransmitterSession+Close)
+//     read     per slot: the device's symbols into the store (TransmitterSession+Slot)
+
+internal import Foundation
+internal import KeyMaterial
+internal import PostProcessing
+internal import QKDModel
+
+actor TransmitterSession {
+    let channel: AuthenticatedChannel
+    let context: SessionContext
+    let station: TransmitterStation
+    let keys: EpochKeys
+    let code: ReconciliationCode
+    let seats: [DecodingSeat]
+    var slotInbox = MessageQueue<ChannelMessage>()
+    let blockInbox = MessageQueue<ChannelMessage>()
+
+    var readiness: Readiness?
+    var tuner: ModulationTuner
+    var block: TransmitterBlock?
+    var blockBegan = Date()
+    /// LSB per sqrt(SNU) of the running block, as its first slot said.
+    var blockUnit: Double?
+    var slot: RunningSlot?
+    var slotNumber: UInt32 = 0
+    var failure: (any Error)?
+    private var waiters: [CheckedContinuation<Void, Never>] = []
+
+    /// What belongs to the slot that runs.
+    struct RunningSlot {
+        var number: UInt32
+        var frames: Int
+        var store = SymbolStore()
+        /// The place of frame 0.
+        var base: Int?
+        var reference: SlotFrameOfReference?
+        /// Frames that came.
+        var arrived: UInt32 = 0
+        var decided: UInt32 = 0
+        /// Nothing more is wanted of the device.
+        var isOver = false
+        var failure: (any Error)?
+    }
+
+    init(channel: AuthenticatedChannel, context: SessionContext, station: TransmitterStation, keys: EpochKeys, seats: [DecodingSeat]) throws
+    {
+        self.channel = channel
+        self.context = context
+        self.station = station
+        self.keys = keys
+        self.seats = seats
+        code = try ReconciliationCode.named(context.settings.code)
+        tuner = ModulationTuner(
+            designSNR: code.designSNR(efficiency: context.settings.efficiency), transmittance: context.settings.loss.transmittance)
+    }
+
+    /// Runs until the channel fails or the task is cancelled.
+    func run() async throws {
+        let frames = max(1, context.settings.slotSymbols / code.frameSymbols)
+        await station.enter(context.link, weight: context.settings.weight, slotFrames: frames)
+        let result: Result<Void, any Error>
+        do {
+            try await withTaskCancellationHandler {
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    group.addTask { try await self.listen() }
+                    group.addTask { try await self.work() }
+                    defer { group.cancelAll() }
+                    do { try await group.next() } catch {
+                        await self.fail(error)
+                        throw error
+                    }
+                }
+            } onCancel: {
+                channel.close()
+            }
+            result = .success(())
+        } catch { result = .failure(error) }
+        await station.leave(context.link)
+        channel.close()
+        try result.get()
+    }
+
+    private func fail(_ error: any Error) async {
+        failure = failure ?? error
+        slot?.isOver = true
+        slotInbox.close()
+        blockInbox.close()
+        await station.leave(context.link)
+        channel.close()
+        changed()
+    }
+
+    // MARK: Waiting inside the actor
+
+    func changed() {
+        let all = waiters
+        waiters = []
+        for waiter in all { waiter.resume() }
+    }
+
+    /// - Throws: what ended the session.
+    func waitForChange() async throws {
+        if let failure { throw failure }
+        await withCheckedContinuation { waiters.append($0) }
+        if let failure { throw failure }
+    }
+
+    // MARK: Listening
+
+    private func listen() async throws {
+        while !Task.isCancelled { try await handle(try await channel.receive()) }
+    }
+
+    private func handle(_ message: ChannelMessage) async throws {
+        switch message {
+        case .readiness(let readiness): await take(readiness)
+        case .frame(let body): try await take(body)
+        case .frameValues(let values): try take(values)
+        case .slotAnswer, .slotLocked, .slotReceiving, .slotAligned:
+            if message.slotNumber == slot?.number { slotInbox.put(message) }
+        case .slotEnd(let number, _, let reason):
+            guard number == slot?.number else { return }
+            slot?.isOver = true
+            slot?.failure = slot?.failure ?? SlotOver(reason: reason)
+            slotInbox.put(message)
+            changed()
+        case .blockAccept, .blockRefuse, .blockSums, .blockAck, .tag: blockInbox.put(message)
+        case .blockAbort(let id, let reason):
+            guard id == block?.plan.block else { return }
+            try block?.life.take(.gaveUp(reason: reason))
+            blockInbox.put(message)
+            slot?.isOver = true
+            slot?.failure = SlotOver(reason: reason)
+            changed()
+        case .blockDone(let id): context.monitor.say("block", "\(id) is held by both ends")
+        case .bye(let reason): throw QuantumLinkError.closed(reason)
+        default: throw QuantumLinkError.unexpected(message: message.name, during: "a session")
+        }
+    }
+
+    private func take(_ new: Readiness) async {
+        readiness = new
+        if (0.01...1).contains(new.efficiency) { tuner.efficiency = new.efficiency }
+        if (0...10).contains(new.electronicNoise) { tuner.electronicNoise = new.electronicNoise }
+        context.monitor.update { snapshot in
+            snapshot.receiverReady = new.ready
+            snapshot.receiverReason = new.reason
+            snapshot.calibrationSymbols = new.calibrationSymbols
+            snapshot.shotNoise = new.shotNoise > 0 ? new.shotNoise : nil
+            snapshot.electronicNoise = new.electronicNoise
+        }
+        await station.receiver(context.link, ready: new.ready)
+        changed()
+    }
+
+    // MARK: Block after block
+
+    private func work() async throws {
+        while !Task.isCancelled {
+            try await waitUntilPossible()
+            try await prepare()
+            do {
+                while let block, !block.life.isOver, block.life.wanted > 0 { try await nextSlot() }
+                if let block, !block.life.isOver { try await close() }
+            } catch let error as QuantumLinkError {
+                guard case .blockVoid(_, let reason) = error else { throw error }
+                giveUp(reason)
+            }
+            if let block, block.life.stage == .void, block.life.decided < block.life.frames {
+                try await Task.sleep(for: .milliseconds(500))
+            }
+            block = nil
+        }
+    }
+
+    /// A block needs pad above the reserve, a receiver that has said what it is, and a link that is enabled.
+    private func waitUntilPossible() async throws {
+        var account = try keys.account()
+        context.monitor.update { ($0.padForward, $0.padBackward) = (account.remainingForward, account.remainingBackward) }
+        while !account.suffices {
+            context.monitor.raise("pad", .major, QuantumLinkError.padExhausted(link: context.link).description)
+            context.monitor.setState(.passive, "authentication key is down to its reserve")
+            // Only a new epoch helps, and that needs a new handshake.
+            throw QuantumLinkError.padExhausted(link: context.link)
+        }
+        context.monitor.clear("pad")
+        while readiness == nil { try await waitForChange() }
+        while !context.monitor.snapshot.enabled {
+            context.monitor.setState(.passive, "disabled")
+            try await Task.sleep(for: .milliseconds(200))
+            if let failure { throw failure }
+        }
+        account = try keys.account()
+    }
+
+    private func prepare() async throws {
+        let facts = try await station.device.facts()
+        guard !facts.captured else {
+            context.monitor.setState(.passive, "the transmitter is being captured: nothing may be distilled")
+            try await Task.sleep(for: .seconds(2))
+            return
+        }
+        let frames = max(1, context.settings.blockSymbols / code.frameSymbols)
+        let plan = BlockPlan(
+            block: freshBlockID(context.random), code: code.id, frames: UInt32(frames), epsilon: context.settings.epsilon,
+            designSNR: tuner.designSNR, emulated: facts.emulated)
+        blockUnit = nil
+        let new = try TransmitterBlock(plan: plan, variance: tuner.variance)
+        channel.send(.blockPrepare(plan))
+        switch try await blockMessage(within: .seconds(120), "the answer to a block") {
+        case .blockAccept(plan.block):
+            block = new
+            blockBegan = Date()
+            try block?.life.take(.accepted)
+            showBlock()
+            context.monitor.setState(.active, "generating")
+        case .blockRefuse(plan.block, let reason):
+            context.monitor.setState(.pending, reason)
+            try await Task.sleep(for: .seconds(1))
+        case let other: throw QuantumLinkError.unexpected(message: other.name, during: "the preparation of a block")
+        }
+    }
+
+    func blockMessage(within limit: Duration, _ what: String) async throws -> ChannelMessage {
+        let inbox = blockInbox
+        let message = try await withTimeout(limit, what) { await inbox.next() }
+        if let failure { throw failure }
+        guard let message else { throw QuantumLinkError.closed("the session ended") }
+        if case .blockAbort(let id, let reason) = message { throw QuantumLinkError.blockVoid(id, reason: reason) }
+        return message
+    }
+
+    func giveUp(_ reason: String) {
+        guard let id = block?.plan.block else { return }
+        try? block?.life.take(.gaveUp(reason: reason))
+        context.monitor.update { $0.blocksVoid += 1 }
+        context.monitor.say("block", "\(id) was given up: \(reason)")
+        showBlock()
+    }
+
+    func showBlock() {
+        let life = block?.life
+        let spent = try? keys.account()
+        context.monitor.update { snapshot in
+            snapshot.code = code.id
+            snapshot.block = life?.block
+            snapshot.stage = life?.stage
+            snapshot.progress = life?.progress ?? 0
+            snapshot.framesDecoded = life?.decoded ?? 0
+            snapshot.framesFailed = life?.failed ?? 0
+            snapshot.modulationVariance = block?.variance
+            snapshot.padForward = spent?.remainingForward
+            snapshot.padBackward = spent?.remainingBackward
+        }
+    }
+}

@@ -1,0 +1,78 @@
+// The shared transmitter of a node: owns the plan of slots. Links ask for turns; one link uses the device at a time.
+
+public import QKDModel
+
+public actor TransmitterStation {
+    public let name: String
+    let device: any SlotTransmitter
+    private var schedule = SlotSchedule()
+    private var turns: [LinkID: CheckedContinuation<SlotGrant?, Never>] = [:]
+    private var ready: [LinkID: Bool] = [:]
+    private var wanted: [LinkID: Int] = [:]
+    private var firstTime: UInt64?
+    private var lastTime: UInt64 = 0
+
+    public init(name: String, device: any SlotTransmitter) {
+        self.name = name
+        self.device = device
+    }
+
+    func enter(_ link: LinkID, weight: Double, slotFrames: Int) {
+        schedule.enter(link, weight: weight, slotFrames: slotFrames)
+    }
+
+    func leave(_ link: LinkID) {
+        schedule.leave(link)
+        (ready[link], wanted[link]) = (nil, nil)
+        turns.removeValue(forKey: link)?.resume(returning: nil)
+        grant()
+    }
+
+    /// What the far receiver last said.
+    func receiver(_ link: LinkID, ready isReady: Bool) {
+        ready[link] = isReady
+        grant()
+    }
+
+    /// Waits for the link's turn.
+    /// - Returns: nil when the link has left.
+    func turn(_ link: LinkID, wanted frames: Int) async -> SlotGrant? {
+        await withCheckedContinuation { continuation in
+            turns.removeValue(forKey: link)?.resume(returning: nil)
+            turns[link] = continuation
+            wanted[link] = frames
+            grant()
+        }
+    }
+
+    func finished(_ link: LinkID, symbols: Int, seconds: Double, refused: Bool) {
+        schedule.finished(link, symbols: symbols, seconds: seconds, refused: refused)
+        if refused { ready[link] = false }
+        grant()
+    }
+
+    func closed(_ link: LinkID, keyBits: Int, symbols: Double, calibrationSymbols: Double, symbolRate: Double) {
+        schedule.closed(link, keyBits: keyBits, symbols: symbols, calibrationSymbols: calibrationSymbols, symbolRate: symbolRate)
+    }
+
+    /// The device's clock as its symbols show it.
+    func saw(deviceTime: UInt64) {
+        // A clock that went back is a restart: what went by before counts on.
+        if firstTime == nil { firstTime = deviceTime }
+        if deviceTime > lastTime { lastTime = deviceTime }
+        if let firstTime { schedule.elapsed(Double(lastTime &- firstTime) / 1e9) }
+    }
+
+    var elapsedSeconds: Double { schedule.elapsedSeconds }
+
+    public func report() -> SharingReport { schedule.report() }
+    public func condition() async -> (state: DeviceState, reason: String) { await device.condition() }
+
+    private func grant() {
+        for link in schedule.entries.keys {
+            schedule.update(link, ready: ready[link] ?? false, wanted: turns[link] == nil ? 0 : wanted[link] ?? 0)
+        }
+        guard let grant = schedule.next() else { return }
+        turns.removeValue(forKey: grant.link)?.resume(returning: grant)
+    }
+}

@@ -1,0 +1,63 @@
+// The file of one installed secret (docs/wire/classical-channel.md, 2.1): mode 0600, made on one machine and carried
+// to both ends by hand.
+
+internal import Foundation
+public import KeyMaterial
+public import QKDModel
+
+/// One installed secret, taken apart.
+public struct InstalledSecret: Sendable {
+    static let magic = Array("SDQKSEC1".utf8)
+    /// Two hash keys and at least the reserve in both pads.
+    static let leastBytes = 32 + 2 * (PadAccount.reserveBytes + 1024)
+    static let mostBytes = 1 << 30
+
+    public let epoch: Epoch
+    public let forwardKey: SecretBytes
+    public let backwardKey: SecretBytes
+    public let forwardPad: SecretBytes
+    public let backwardPad: SecretBytes
+
+    /// - Throws: `QuantumLinkError.badSecret` when the file is not one, is too short, or others may read it.
+    public init(path: String) throws {
+        var status = stat()
+        guard stat(path, &status) == 0 else { throw QuantumLinkError.badSecret("cannot read \(path): \(String(cString: strerror(errno)))") }
+        guard status.st_mode & 0o077 == 0 else {
+            throw QuantumLinkError.badSecret("\(path) can be read by others: set its mode to 0600")
+        }
+        guard status.st_size <= Self.mostBytes, let handle = FileHandle(forReadingAtPath: path), var data = try handle.readToEnd() else {
+            throw QuantumLinkError.badSecret("cannot read \(path)")
+        }
+        defer { data.resetBytes(in: 0..<data.count) }
+        let content = SecretBytes(copying: data.withUnsafeBytes { $0 })
+        try self.init(content: content, name: path)
+    }
+
+    init(content: SecretBytes, name: String) throws {
+        let header = content.withBytes { Array($0.prefix(28)) }
+        guard header.count == 28, Array(header[0..<8]) == Self.magic else {
+            throw QuantumLinkError.badSecret("\(name) was not made by 'qkdctl secret make'")
+        }
+        let count = header[24..<28].reversed().reduce(0) { $0 << 8 | Int($1) }
+        guard count == content.count - 28 else { throw QuantumLinkError.badSecret("\(name) is cut short") }
+        guard count >= Self.leastBytes else {
+            throw QuantumLinkError.badSecret("\(name) holds \(count) bytes, \(Self.leastBytes) are the least")
+        }
+        epoch = Epoch(Array(header[8..<24]))
+        let half = (count - 32) / 2
+        forwardKey = content.slice(28..<44)
+        backwardKey = content.slice(44..<60)
+        forwardPad = content.slice(60..<60 + half)
+        backwardPad = content.slice(60 + half..<60 + 2 * half)
+    }
+
+    /// A fresh secret in the file's form.
+    public static func make(bytes count: Int, random: any RandomSource) throws -> SecretBytes {
+        guard (leastBytes...mostBytes).contains(count) else {
+            throw QuantumLinkError.badSecret("\(count) bytes asked for, \(leastBytes) to \(mostBytes) are possible")
+        }
+        var header = magic + random.bytes(16)
+        withUnsafeBytes(of: UInt32(count).littleEndian) { header.append(contentsOf: $0) }
+        return SecretBytes.concatenate([SecretBytes(consuming: &header), SecretBytes(count: count, random: random)])
+    }
+}

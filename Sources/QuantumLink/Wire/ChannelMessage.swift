@@ -1,0 +1,215 @@
+// The messages of the classical channel as values. docs/wire/classical-channel.md is their schema; MessageCodec turns
+// them into bytes and back.
+
+public import NIOCore
+public import PostProcessing
+public import QKDModel
+
+/// What a tag is for.
+public enum TagPurpose: UInt8, Sendable, CaseIterable, CustomStringConvertible {
+    case handshake = 1
+    case block = 2
+    case commit = 3
+
+    public var description: String {
+        switch self {
+        case .handshake: "handshake"
+        case .block: "block"
+        case .commit: "commit"
+        }
+    }
+}
+
+/// The first message of each end. Nothing in it is believed before the handshake's tag has verified.
+public struct Hello: Equatable, Sendable {
+    public static let version: UInt16 = 1
+    public var version = Hello.version
+    public var node: String
+    public var peer: String
+    public var link: String
+    public var role: DeviceRole
+    /// 32 fresh random bytes.
+    public var nonce: [UInt8]
+    /// Secrets held, newest first.
+    public var epochs: [Epoch]
+    /// Blocks that this end holds without knowing whether the other committed them.
+    public var inDoubt: [BlockID]
+}
+
+/// The public, random name of one installed secret.
+public struct Epoch: Hashable, Sendable, CustomStringConvertible {
+    /// 16 bytes.
+    public let bytes: [UInt8]
+    public init(_ bytes: [UInt8]) { self.bytes = bytes }
+    public var description: String { bytes.prefix(4).map { String(format: $0) }.joined() + "…" }
+}
+
+private func hexDigits(_ byte: UInt8) -> String { (byte < 16 ? "0" : "") + String(byte, radix: 16) }
+extension String {
+    fileprivate init(format byte: UInt8) { self = hexDigits(byte) }
+}
+
+/// Says which of the other's blocks in doubt were committed here.
+public struct Resolve: Equatable, Sendable {
+    public struct Answer: Equatable, Sendable {
+        public var block: BlockID
+        public var committed: Bool
+    }
+    public var epoch: Epoch
+    public var answers: [Answer]
+}
+
+/// A one-time-padded tag of 16 bytes.
+public struct TagMessage: Equatable, Sendable {
+    public var purpose: TagPurpose
+    public var padOffset: UInt64
+    public var tag: [UInt8]
+}
+
+/// What the receiver's end can do now, and the calibration that the transmitter's end tunes by.
+public struct Readiness: Equatable, Sendable {
+    public var ready: Bool
+    public var reason: String
+    public var emulated: Bool
+    public var captured: Bool
+    /// Detector efficiency and its standard uncertainty.
+    public var efficiency: Double
+    public var efficiencyError: Double
+    /// Shot-noise variance in LSB^2, electronic noise in SNU.
+    public var shotNoise: Double
+    public var electronicNoise: Double
+    /// Hz
+    public var symbolRate: Double
+    /// SHOT symbols that the running block can count on.
+    public var calibrationSymbols: UInt64
+}
+
+/// Everything about a block that is fixed before its first symbol.
+public struct BlockPlan: Equatable, Sendable {
+    public var block: BlockID
+    /// Id of a `ReconciliationCode`.
+    public var code: String
+    public var frames: UInt32
+    /// Total security parameter.
+    public var epsilon: Double
+    /// Per quadrature.
+    public var designSNR: Double
+    /// Whether the transmitter is an emulator.
+    public var emulated: Bool
+}
+
+/// The start of a slot, as disclosed by the transmitter's end.
+public struct Disclosure: Equatable, Sendable {
+    public struct Position: Equatable, Sendable {
+        /// From the window's first symbol.
+        public var index: UInt32
+        public var x: Int16
+        public var p: Int16
+    }
+    public var slot: UInt32
+    /// UTC of the window's first symbol at the transmitter, ns.
+    public var utc: UInt64
+    /// Symbols in the window.
+    public var window: UInt32
+    /// sqrt(SNU) per LSB.
+    public var scale: Float
+    public var positions: [Position]
+}
+
+/// How the receiver's end turned its samples: `y = (sample - mean) / unit`, rotated by `phase`.
+public struct SlotFrameOfReference: Equatable, Sendable {
+    public var slot: UInt32
+    public var aligned: Bool
+    /// Standard deviations above chance.
+    public var significance: Double
+    /// rad
+    public var phase: Double
+    /// LSB per sqrt(SNU)
+    public var unit: Double
+    public var meanX: Double
+    public var meanP: Double
+}
+
+/// One reconciliation frame.
+public struct FrameBody: Sendable, Equatable {
+    public var slot: UInt32
+    public var index: UInt32
+    public var hashKey: UInt64
+    /// The encoding of a `FrameMessage`.
+    public var message: ByteBuffer
+}
+
+/// What the transmitter's end made of a frame.
+public struct Verdict: Equatable, Sendable {
+    public var slot: UInt32
+    public var index: UInt32
+    public var decoded: Bool
+}
+
+/// A failed frame in the clear.
+public struct FrameValues: Equatable, Sendable {
+    public var slot: UInt32
+    public var index: UInt32
+    /// x0, p0, x1, ... as the converter gave them.
+    public var samples: [Int16]
+}
+
+/// What the receiver's end discloses when all frames are decided.
+public struct BlockSums: Equatable, Sendable {
+    public var block: BlockID
+    public var dark: CalibrationSums
+    public var shot: CalibrationSums
+    /// Of all frames with a verdict: quadratures and sum of squares in SNU by the slot's unit.
+    public var quadratures: UInt64
+    public var squares: Double
+    public var saturated: UInt64
+    public var verificationKey: [UInt8]
+    public var verificationHash: UInt64
+}
+
+/// The public numbers from which both ends compute the key length, and the seed.
+public struct BlockResult: Equatable, Sendable {
+    public var block: BlockID
+    public var quadratures: UInt64
+    public var xx: Double
+    public var xy: Double
+    public var yy: Double
+    public var decoded: UInt32
+    public var failed: UInt32
+    public var secretBits: UInt64
+    public var padBitsForward: UInt32
+    public var padBitsBackward: UInt32
+    public var limitedBy: String
+    public var seed: [UInt8]
+}
+
+/// One message of the classical channel.
+public enum ChannelMessage: Equatable, Sendable {
+    case hello(Hello)
+    case resolve(Resolve)
+    case tag(TagMessage)
+    case bye(String)
+    case readiness(Readiness)
+    case blockPrepare(BlockPlan)
+    case blockAccept(BlockID)
+    case blockRefuse(BlockID, reason: String)
+    case blockAbort(BlockID, reason: String)
+    case blockClose(BlockID)
+    case blockSums(BlockSums)
+    case blockResult(BlockResult)
+    case blockAck(BlockID)
+    case blockCommit(BlockID)
+    case blockDone(BlockID)
+    case slotOffer(slot: UInt32, frames: UInt32, variance: Double)
+    case slotAnswer(slot: UInt32, accepted: Bool, reason: String)
+    case slotLit(slot: UInt32)
+    case slotLocked(slot: UInt32)
+    case slotRunning(slot: UInt32)
+    case slotReceiving(slot: UInt32, utc: UInt64, symbols: UInt32)
+    case slotDisclose(Disclosure)
+    case slotAligned(SlotFrameOfReference)
+    case slotEnd(slot: UInt32, frames: UInt32, reason: String)
+    case frame(FrameBody)
+    case verdict(Verdict)
+    case frameValues(FrameValues)
+}

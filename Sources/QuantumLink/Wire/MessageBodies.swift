@@ -1,0 +1,289 @@
+// The bodies of the messages that have more than a field or two, in the order of docs/wire/classical-channel.md.
+
+internal import NIOCore
+internal import PostProcessing
+internal import QKDModel
+
+extension DeviceRole {
+    fileprivate var wire: UInt8 { self == .transmitter ? 1 : 2 }
+
+    fileprivate init(wire: UInt8) throws {
+        switch wire {
+        case 1: self = .transmitter
+        case 2: self = .receiver
+        default: throw QuantumLinkError.badMessage("hello names role \(wire), 1 or 2 belong there")
+        }
+    }
+}
+
+extension Hello {
+    func write(to buffer: inout ByteBuffer) {
+        buffer.put(version)
+        buffer.put(node)
+        buffer.put(peer)
+        buffer.put(link)
+        buffer.put(role.wire)
+        buffer.writeBytes(nonce)
+        buffer.put(UInt32(epochs.count))
+        for epoch in epochs { buffer.writeBytes(epoch.bytes) }
+        buffer.put(UInt32(inDoubt.count))
+        for block in inDoubt { buffer.put(block) }
+    }
+
+    init(from reader: inout WireReader) throws {
+        version = try reader.integer()
+        node = try reader.string()
+        peer = try reader.string()
+        link = try reader.string()
+        role = try DeviceRole(wire: try reader.integer())
+        nonce = try reader.bytes(32)
+        epochs = try (0..<reader.count(elementSize: 16)).map { _ in Epoch(try reader.bytes(16)) }
+        inDoubt = try (0..<reader.count(elementSize: 16)).map { _ in try reader.block() }
+    }
+}
+
+extension Resolve {
+    func write(to buffer: inout ByteBuffer) {
+        buffer.writeBytes(epoch.bytes)
+        buffer.put(UInt32(answers.count))
+        for answer in answers {
+            buffer.put(answer.block)
+            buffer.put(answer.committed)
+        }
+    }
+
+    init(from reader: inout WireReader) throws {
+        epoch = Epoch(try reader.bytes(16))
+        answers = try (0..<reader.count(elementSize: 17)).map { _ in Answer(block: try reader.block(), committed: try reader.flag()) }
+    }
+}
+
+extension TagMessage {
+    func write(to buffer: inout ByteBuffer) {
+        buffer.put(purpose.rawValue)
+        buffer.put(padOffset)
+        buffer.writeBytes(tag)
+    }
+
+    init(from reader: inout WireReader) throws {
+        let raw: UInt8 = try reader.integer()
+        guard let purpose = TagPurpose(rawValue: raw) else { throw QuantumLinkError.badMessage("a tag for purpose \(raw)") }
+        self.purpose = purpose
+        padOffset = try reader.integer()
+        tag = try reader.bytes(16)
+    }
+}
+
+extension Readiness {
+    func write(to buffer: inout ByteBuffer) {
+        buffer.put(ready)
+        buffer.put(reason)
+        buffer.put(emulated)
+        buffer.put(captured)
+        for value in [efficiency, efficiencyError, shotNoise, electronicNoise, symbolRate] { buffer.put(value) }
+        buffer.put(calibrationSymbols)
+    }
+
+    init(from reader: inout WireReader) throws {
+        ready = try reader.flag()
+        reason = try reader.string()
+        emulated = try reader.flag()
+        captured = try reader.flag()
+        efficiency = try reader.finite()
+        efficiencyError = try reader.finite()
+        shotNoise = try reader.finite()
+        electronicNoise = try reader.finite()
+        symbolRate = try reader.finite()
+        calibrationSymbols = try reader.integer()
+    }
+}
+
+extension BlockPlan {
+    func write(to buffer: inout ByteBuffer) {
+        buffer.put(block)
+        buffer.put(code)
+        buffer.put(frames)
+        buffer.put(epsilon)
+        buffer.put(designSNR)
+        buffer.put(emulated)
+    }
+
+    init(from reader: inout WireReader) throws {
+        block = try reader.block()
+        code = try reader.string()
+        frames = try reader.integer()
+        epsilon = try reader.finite()
+        designSNR = try reader.finite()
+        emulated = try reader.flag()
+    }
+}
+
+extension Disclosure {
+    func write(to buffer: inout ByteBuffer) {
+        buffer.put(slot)
+        buffer.put(utc)
+        buffer.put(window)
+        buffer.put(scale)
+        buffer.put(UInt32(positions.count))
+        for position in positions {
+            buffer.put(position.index)
+            buffer.put(position.x)
+            buffer.put(position.p)
+        }
+    }
+
+    init(from reader: inout WireReader) throws {
+        slot = try reader.integer()
+        utc = try reader.integer()
+        window = try reader.integer()
+        scale = try reader.float()
+        guard scale.isFinite, scale > 0 else { throw QuantumLinkError.badMessage("slotDisclose has a scale that is not positive") }
+        let window = self.window
+        positions = try (0..<reader.count(elementSize: 8)).map { _ in
+            let position = Position(index: try reader.integer(), x: try reader.integer(), p: try reader.integer())
+            guard position.index < window else { throw QuantumLinkError.badMessage("slotDisclose names a position outside its window") }
+            return position
+        }
+    }
+}
+
+extension SlotFrameOfReference {
+    func write(to buffer: inout ByteBuffer) {
+        buffer.put(slot)
+        buffer.put(aligned)
+        for value in [significance, phase, unit, meanX, meanP] { buffer.put(value) }
+    }
+
+    init(from reader: inout WireReader) throws {
+        slot = try reader.integer()
+        aligned = try reader.flag()
+        significance = try reader.finite()
+        phase = try reader.finite()
+        unit = try reader.finite()
+        meanX = try reader.finite()
+        meanP = try reader.finite()
+        guard unit > 0 else { throw QuantumLinkError.badMessage("slotAligned has a unit that is not positive") }
+    }
+}
+
+extension FrameBody {
+    func write(to buffer: inout ByteBuffer) {
+        buffer.put(slot)
+        buffer.put(index)
+        buffer.put(hashKey)
+        buffer.writeImmutableBuffer(message)
+    }
+
+    init(from reader: inout WireReader) throws {
+        slot = try reader.integer()
+        index = try reader.integer()
+        hashKey = try reader.integer()
+        message = try reader.slice(reader.remaining)
+    }
+}
+
+extension Verdict {
+    func write(to buffer: inout ByteBuffer) {
+        buffer.put(slot)
+        buffer.put(index)
+        buffer.put(decoded)
+    }
+
+    init(from reader: inout WireReader) throws {
+        slot = try reader.integer()
+        index = try reader.integer()
+        decoded = try reader.flag()
+    }
+}
+
+extension FrameValues {
+    func write(to buffer: inout ByteBuffer) {
+        buffer.put(slot)
+        buffer.put(index)
+        samples.withUnsafeBytes { _ = buffer.writeBytes($0) }
+    }
+
+    init(from reader: inout WireReader) throws {
+        slot = try reader.integer()
+        index = try reader.integer()
+        guard reader.remaining % 4 == 0 else { throw QuantumLinkError.badMessage("frameValues holds no whole symbols") }
+        let raw = try reader.slice(reader.remaining)
+        samples = raw.withUnsafeReadableBytes { bytes in
+            [Int16](unsafeUninitializedCapacity: bytes.count / 2) { target, count in
+                UnsafeMutableRawBufferPointer(target).copyMemory(from: bytes)
+                count = bytes.count / 2
+            }
+        }
+    }
+}
+
+extension CalibrationSums {
+    func write(to buffer: inout ByteBuffer) {
+        buffer.put(UInt64(symbols))
+        for value in [sumX, sumP, sumSquaresX, sumSquaresP] { buffer.put(value) }
+        buffer.put(UInt64(saturated))
+        buffer.put(UInt32(clamping: windows))
+    }
+
+    init(from reader: inout WireReader) throws {
+        let symbols = try reader.size()
+        self.init(
+            symbols: symbols, sumX: try reader.integer(), sumP: try reader.integer(), sumSquaresX: try reader.integer(),
+            sumSquaresP: try reader.integer(), saturated: try reader.size(), windows: Int(try reader.integer(UInt32.self)))
+    }
+}
+
+extension BlockSums {
+    func write(to buffer: inout ByteBuffer) {
+        buffer.put(block)
+        dark.write(to: &buffer)
+        shot.write(to: &buffer)
+        buffer.put(quadratures)
+        buffer.put(squares)
+        buffer.put(saturated)
+        buffer.writeBytes(verificationKey)
+        buffer.put(verificationHash)
+    }
+
+    init(from reader: inout WireReader) throws {
+        block = try reader.block()
+        dark = try CalibrationSums(from: &reader)
+        shot = try CalibrationSums(from: &reader)
+        quadratures = try reader.integer()
+        squares = try reader.finite()
+        saturated = try reader.integer()
+        verificationKey = try reader.bytes(16)
+        verificationHash = try reader.integer()
+    }
+}
+
+extension BlockResult {
+    func write(to buffer: inout ByteBuffer) {
+        buffer.put(block)
+        buffer.put(quadratures)
+        for value in [xx, xy, yy] { buffer.put(value) }
+        buffer.put(decoded)
+        buffer.put(failed)
+        buffer.put(secretBits)
+        buffer.put(padBitsForward)
+        buffer.put(padBitsBackward)
+        buffer.put(limitedBy)
+        buffer.put(UInt32(seed.count))
+        buffer.writeBytes(seed)
+    }
+
+    init(from reader: inout WireReader) throws {
+        block = try reader.block()
+        quadratures = try reader.integer()
+        xx = try reader.finite()
+        xy = try reader.finite()
+        yy = try reader.finite()
+        decoded = try reader.integer()
+        failed = try reader.integer()
+        secretBits = try reader.integer()
+        padBitsForward = try reader.integer()
+        padBitsBackward = try reader.integer()
+        limitedBy = try reader.string()
+        seed = try reader.bytes(reader.count(elementSize: 1))
+    }
+}
