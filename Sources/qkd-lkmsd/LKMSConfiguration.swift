@@ -1,0 +1,67 @@
+// The configuration file of qkd-lkmsd, as written in YAML.
+
+import Foundation
+import KeyStore
+import NodeRuntime
+import QKDModel
+
+/// The keys of the file; paths are relative to the file's folder.
+struct LKMSConfiguration: Decodable {
+    struct Face: Decodable {
+        var listen: String
+        var certificate: String
+        var key: String
+        var ca: String
+    }
+    struct Peer: Decodable {
+        var node: NodeID
+        var km: String
+        var certificate_name: String
+        var secret: String
+    }
+    struct Application: Decodable {
+        var sae: SAEID
+        var node: NodeID
+    }
+
+    var node: NodeID
+    var socket: String
+    var deposit: String
+    var database: String
+    var master_key: String
+    var api014: Face
+    var km: Face
+    var peers: [Peer]
+    var applications: [Application]
+    var deliver_emulated: Bool?
+    var key_size: Int?
+    /// Each link's limit in store, in bits.
+    var capacity_bits: Int?
+    /// User ids that may deposit; by default the service's own.
+    var deposit_users: [UInt32]?
+
+    /// What the key store needs, with paths resolved from `folder` ("" = as they are).
+    func keyStore(folder: String) throws -> KeyStoreConfiguration {
+        func path(_ path: String) -> String { resolve(path, folder) }
+        func face(_ face: Face) throws -> KeyStoreConfiguration.Face {
+            .init(
+                listen: try HostPort(face.listen),
+                files: TLSFiles(certificate: path(face.certificate), key: path(face.key), ca: path(face.ca)))
+        }
+        var homes: [SAEID: NodeID] = [:]
+        for application in applications where homes.updateValue(application.node, forKey: application.sae) != nil {
+            throw KeyStoreError.configuration("application \(application.sae) is listed twice")
+        }
+        var made = KeyStoreConfiguration(
+            node: node, database: path(database), masterKey: path(master_key), api: try face(api014), km: try face(km),
+            peers: try peers.map {
+                .init(node: $0.node, address: try HostPort($0.km), certificateName: $0.certificate_name, secret: path($0.secret))
+            }, applications: homes)
+        made.deliverEmulated = deliver_emulated ?? false
+        if let key_size { made.keySizeBits = key_size }
+        if let capacity_bits { made.capacityBits = capacity_bits }
+        return made
+    }
+
+    func resolve(_ path: String, _ folder: String) -> String { path.hasPrefix("/") || folder.isEmpty ? path : folder + "/" + path }
+}
