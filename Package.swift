@@ -104,7 +104,7 @@ let house: [House] = [
     House(
         name: "FirmwareSim", imports: ["QKDModel", "QuantumOptics", "CFirmwareSim"], outside: nio + [yaml],
         folder: "firmware-sim/Sources",
-        tests: .init(imports: ["QKDModel", "QuantumOptics", "QKDTesting"], outside: nio)),
+        tests: .init(imports: ["QKDModel", "QuantumOptics", "CFirmwareSim"])),
     House(name: "CFirmwareSim", kind: .kernel, folder: "firmware-sim/Sources"),
     // 5 programs
     House(

@@ -87,8 +87,9 @@ enum CommandParser {
             branch = ""
         }
         let full = header.hasPrefix("*") || branch.isEmpty ? header : "\(branch):\(header)"
-        guard let command = CommandTree.shared.command(full) else { throw SCPIError(-113, header) }
-        if !header.hasPrefix("*") { branch = full.lastIndex(of: ":").map { String(full[..<$0]) } ?? "" }
+        let found = CommandTree.shared.command(full).map { ($0, full) } ?? CommandTree.shared.command(header).map { ($0, header) }
+        guard let (command, name) = found else { throw SCPIError(-113, header) }
+        if !header.hasPrefix("*") { branch = name.lastIndex(of: ":").map { String(name[..<$0]) } ?? "" }
         let rest = trimmed(String(text[end...]))
         return CommandUnit(command: command, arguments: try arguments(rest))
     }

@@ -8,7 +8,7 @@ final class ControlHandler: ChannelInboundHandler {
 
     private let hub: Hub
     private let device: Int
-    private let session: SessionID
+    private var session: SessionID
     /// A descriptor to hold open as long as the channel lives.
     private let keeps: Int32?
     private var isOpen = false
@@ -25,8 +25,26 @@ final class ControlHandler: ChannelInboundHandler {
 
     private func start(_ context: ChannelHandlerContext) {
         guard !isOpen else { return }
-        isOpen = hub.open(device, session, context.channel)
+        let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+        let channel = context.channel
+        isOpen = hub.open(
+            device, session,
+            Hub.ControlLine(channel: channel) {
+                channel.eventLoop.execute {
+                    let (handler, context) = bound.value
+                    handler.end(context)
+                }
+            })
         if !isOpen { context.close(promise: nil) }
+    }
+
+    /// A connection is closed; a terminal stays and begins a new session.
+    private func end(_ context: ChannelHandlerContext) {
+        guard keeps != nil else { return context.close(promise: nil) }
+        hub.close(device, session)
+        session = hub.nextName()
+        isOpen = false
+        start(context)
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {

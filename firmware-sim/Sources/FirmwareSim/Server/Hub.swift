@@ -15,8 +15,14 @@ final class Hub: TestbedObserver {
     }
 
     private struct State {
-        var control: [Key: any Channel] = [:]
+        var control: [Key: ControlLine] = [:]
         var data: [Int: DataLine] = [:]
+    }
+
+    struct ControlLine {
+        var channel: any Channel
+        /// Ends the session, on any thread.
+        var end: @Sendable () -> Void
     }
 
     struct DataLine {
@@ -32,9 +38,9 @@ final class Hub: TestbedObserver {
 
     // MARK: Control
 
-    func open(_ device: Int, _ session: SessionID, _ channel: any Channel) -> Bool {
+    func open(_ device: Int, _ session: SessionID, _ line: ControlLine) -> Bool {
         guard testbed.withCore({ $0.devices[device].open(session) }) else { return false }
-        state.withLock { $0.control[Key(device: device, session: session)] = channel }
+        state.withLock { $0.control[Key(device: device, session: session)] = line }
         return true
     }
 
@@ -58,20 +64,20 @@ final class Hub: TestbedObserver {
         for item in actions {
             switch item.action {
             case .send(let session, let bytes, let notBefore):
-                guard let channel = channel(item.device, session) else { continue }
+                guard let channel = line(item.device, session)?.channel else { continue }
                 let send: @Sendable () -> Void = { channel.writeAndFlush(ByteBuffer(bytes: bytes), promise: nil) }
                 if notBefore > wall {
                     channel.eventLoop.scheduleTask(in: .nanoseconds(Int64(notBefore - wall)), send)
                 } else {
                     send()
                 }
-            case .close(let session): channel(item.device, session)?.close(promise: nil)
+            case .close(let session): line(item.device, session)?.end()
             case .closeData: state.withLock { $0.data[item.device] }?.channel.close(promise: nil)
             }
         }
     }
 
-    private func channel(_ device: Int, _ session: SessionID) -> (any Channel)? {
+    private func line(_ device: Int, _ session: SessionID) -> ControlLine? {
         state.withLock { $0.control[Key(device: device, session: session)] }
     }
 
@@ -105,7 +111,7 @@ final class Hub: TestbedObserver {
     private func nudge() { pacer.withLock { $0 }?.nudge() }
 
     func closeAll() {
-        let open = state.withLock { state in state.control.values.map { $0 } + state.data.values.map(\.channel) }
+        let open = state.withLock { state in state.control.values.map(\.channel) + state.data.values.map(\.channel) }
         for channel in open { channel.close(promise: nil) }
     }
 }

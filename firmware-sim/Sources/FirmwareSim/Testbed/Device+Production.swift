@@ -159,11 +159,19 @@ extension Device {
         let noise = step * (oscillator * (1 + light) + receiver.electronicNoiseSNU).squareRoot()
         let amplitude = (receiver.efficiency * transmittance * polarisationMatch(moment.time) / 2 * oscillator).squareRoot()
         let locked = input.lock.isLocked
-        let delay = Int64((setting.paths.first?.spans.delay ?? 0) * Double(symbolRateHz)) - slip
         return Reception(
-            modulation: self.light.modulation, signalGain: carriesSignal ? step * amplitude * launchedScale : 0, delay: delay,
+            modulation: self.light.modulation, signalGain: carriesSignal ? step * amplitude * launchedScale : 0, delay: flight - slip,
             noise: streams.noise, noiseSigmaLSB: noise, phase: phase(moment.time), phaseSigma: receiver.phaseVarianceRad2.squareRoot(),
             phaseStep: locked ? 0 : 0.1372, fullScaleLSB: Int32(fullScale))
+    }
+
+    /// Symbols that light is on its way to this receiver.
+    private var flight: Int64 { Int64((setting.paths.first?.spans.delay ?? 0) * Double(symbolRateHz)) }
+
+    /// This device's counter for the light that leaves the transmitter in slot 0.
+    var counterOfLight: UInt64 {
+        let offset = streams.counterOffset(powerCycle) &- UInt64(bitPattern: slip)
+        return role == .transmitter ? offset : offset &+ UInt64(bitPattern: flight)
     }
 
     private var carriesSignal: Bool { light.signal && light.variance > 0 && light.symbolRateHz == symbolRateHz }

@@ -50,6 +50,13 @@ public final class VirtualTestbed: Sendable {
         return VirtualDevice(testbed: self, serial: serial, index: index, session: session)
     }
 
+    /// What no host can read, for tests: the transmitter's symbol counter minus the receiver's for the same light.
+    public func counterDifference(transmitter: String, receiver: String) throws(FirmwareSimError) -> UInt64 {
+        let source = try testbed.index(of: transmitter)
+        let sink = try testbed.index(of: receiver)
+        return testbed.withCore { $0.devices[source].counterOfLight &- $0.devices[sink].counterOfLight }
+    }
+
     func send(_ bytes: [UInt8], to device: Int, session: SessionID) -> [UInt8] {
         let actions = testbed.withCore { core -> [AddressedAction] in
             let moment = core.moment(wall: core.time)
