@@ -11,5 +11,5 @@ struct Program: AsyncParsableCommand {
         commandName: "qkdctl",
         abstract: "Operate a CV-QKD node: devices, links, keys, labs.",
         version: "0.1.0",
-        subcommands: [LabCommand.self, BenchCommand.self])
+        subcommands: [LabCommand.self, BenchCommand.self, PKICommand.self, KeysCommand.self])
 }

@@ -1,0 +1,64 @@
+// `qkdctl pki`: certificates for laboratories and tests in one command.
+
+import ArgumentParser
+import Foundation
+
+struct PKICommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "pki", abstract: "Make the certificates of a test network.", subcommands: [Make.self])
+
+    struct Make: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "make", abstract: "Make a certificate authority, one certificate per key store and one per application.",
+            discussion: """
+                Writes ca.crt, ca.key, kme-NODE.crt and .key for each node, NAME.crt and .key for each application; keys are EC P-256 \
+                with mode 0600. An authority that stands in the folder already is used again, and what exists is left as it is. \
+                For tests: the authority's key lies beside the certificates.
+                """)
+
+        @Option(help: "Folder; made where it does not exist.")
+        var out: String
+
+        @Option(help: "Nodes, separated by commas.")
+        var nodes: String
+
+        @Option(help: "Applications (SAE), separated by commas.")
+        var saes = ""
+
+        @Option(help: "Further host names or addresses of the key stores, separated by commas.")
+        var hosts = ""
+
+        @Option(help: "Days until the certificates expire.")
+        var days = 365
+
+        func validate() throws {
+            guard days > 0 else { throw ValidationError("--days must be more than 0") }
+            for name in words(nodes) + words(saes) where name.contains("/") || name.hasPrefix(".") {
+                throw ValidationError("'\(name)' cannot be a file name")
+            }
+            guard !words(nodes).isEmpty else { throw ValidationError("--nodes names no node") }
+        }
+
+        func run() async throws {
+            let folder = try PKIFolder(path: out, days: days)
+            for node in words(nodes) {
+                try folder.issue(name: "kme-\(node)", hosts: ["localhost", "127.0.0.1", "::1"] + words(hosts), server: true)
+            }
+            for application in words(saes) { try folder.issue(name: application, hosts: [], server: false) }
+        }
+
+        private func words(_ list: String) -> [String] { list.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) } }
+    }
+}
+
+enum PKIError: Error, CustomStringConvertible {
+    case file(String, String)
+    case halfAuthority(String)
+
+    var description: String {
+        switch self {
+        case .file(let path, let what): "'\(path)' \(what)"
+        case .halfAuthority(let path): "'\(path)' holds only one of ca.crt and ca.key: remove it, or choose another folder"
+        }
+    }
+}
