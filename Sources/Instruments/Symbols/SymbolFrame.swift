@@ -61,6 +61,23 @@ public struct SymbolFrame: Sendable {
         self.samples = SymbolBuffer(copying: samples)
     }
 
+    /// A frame out of its bytes on the wire.
+    /// - Throws: `InstrumentError.badFrame`.
+    public init(copying bytes: UnsafeRawBufferPointer) throws {
+        let header = try FrameHeader(bytes)
+        guard bytes.count == FrameHeader.bytes + header.payloadBytes else {
+            throw InstrumentError.badFrame(
+                reason: "it has \(bytes.count) bytes where its header says \(FrameHeader.bytes + header.payloadBytes)")
+        }
+        let buffer = BufferPool(kept: 0).take(headerBytes: FrameHeader.bytes, payloadBytes: header.payloadBytes)
+        buffer.header.copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[..<FrameHeader.bytes]))
+        buffer.payload.copyMemory(from: UnsafeRawBufferPointer(rebasing: bytes[FrameHeader.bytes...]))
+        guard CRC32C.checksum(UnsafeRawBufferPointer(buffer.payload)) == header.payloadChecksum else {
+            throw InstrumentError.badFrame(reason: "its payload's checksum is wrong")
+        }
+        self.init(header, samples: buffer, lostBefore: 0)
+    }
+
     init(_ header: FrameHeader, samples: SymbolBuffer, lostBefore: UInt64) {
         kind = header.kind
         number = header.number
