@@ -15,8 +15,8 @@ public struct CalibrationSums: Codable, Hashable, Sendable {
 
     public init() {}
 
-    /// Sums that the far end disclosed.
-    public init(symbols: Int, sumX: Int64, sumP: Int64, sumSquaresX: Int64, sumSquaresP: Int64, saturated: Int, windows: Int) {
+    /// Sums that were computed elsewhere, by the far end say [LSB, LSB^2].
+    public init(symbols: Int, sumX: Int64, sumP: Int64, sumSquaresX: Int64, sumSquaresP: Int64, saturated: Int = 0, windows: Int = 1) {
         (self.symbols, self.saturated, self.windows) = (symbols, saturated, windows)
         (self.sumX, self.sumP, self.sumSquaresX, self.sumSquaresP) = (sumX, sumP, sumSquaresX, sumSquaresP)
     }
