@@ -6,6 +6,7 @@ enum LabError: Error, CustomStringConvertible {
     case folderInUse(path: String, pid: Int32)
     case cannotStart(name: String, reason: String)
     case childEnded(name: String, end: ChildEnd, tail: [String])
+    case cannotWrite(file: String)
     case missingProgram(path: String)
     case noEndpoint(device: String)
     case silent(name: String, seconds: Int, tail: [String])
@@ -20,6 +21,7 @@ enum LabError: Error, CustomStringConvertible {
         case .folderInUse(let path, let pid): "a lab with process id \(pid) runs in \(path): stop it or choose another --folder"
         case .cannotStart(let name, let reason): "cannot start \(name): \(reason)"
         case .childEnded(let name, let end, let tail): "\(name) \(end); its last lines:\(Self.lines(tail))"
+        case .cannotWrite(let file): "cannot write \(file): is the disk full?"
         case .missingProgram(let path): "\(path) is missing: build all programs first (make build)"
         case .noEndpoint(let device): "the emulator offers no TCP endpoint for device \(device)"
         case .silent(let name, let seconds, let tail): "\(name) was not ready within \(seconds) s; its last lines:\(Self.lines(tail))"

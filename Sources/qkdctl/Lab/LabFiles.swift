@@ -1,6 +1,8 @@
 // The configuration files of a lab's services, as a person would write them.
 
 import Foundation
+import Glibc
+import KeyMaterial
 
 /// Where one device answers: `tcp:host:port`.
 typealias DeviceURIs = [String: String]
@@ -114,6 +116,14 @@ struct LabFolder: Sendable {
     func write(_ text: String, to file: String, mode: Int = 0o640) throws {
         try Data(text.utf8).write(to: URL(filePath: file))
         try FileManager.default.setAttributes([.posixPermissions: mode], ofItemAtPath: file)
+    }
+
+    /// Readable by the owner alone from the first moment on.
+    func write(_ secret: SecretBytes, to file: String) throws {
+        let handle = open(file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        defer { close(handle) }
+        let written = secret.withBytes { Glibc.write(handle, $0.baseAddress, $0.count) }
+        guard handle >= 0, written == secret.count else { throw LabError.cannotWrite(file: file) }
     }
 
     /// The folder stays for a person to read; it may be claimed again.

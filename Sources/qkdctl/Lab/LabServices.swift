@@ -1,10 +1,39 @@
 // How a lab starts each program, and how it knows that the program is ready.
 
 import Foundation
+import KeyMaterial
+import QKDModel
 
 extension Lab {
     /// The test PKI and the secrets between sites, by the commands that an operator would use.
     func makeSecrets() async throws {
+        try await makePKI()
+        for link in plan.links {
+            let (here, there) = (link.transmitterSite, link.receiverSite)
+            try installStoreSecret(here, there)
+        }
+    }
+
+    /// Every site gets the authority's certificate and its own; nobody gets the authority's key.
+    private func makePKI() async throws {
+        let (nodes, applications) = (plan.sites.map(\.name), plan.sites.map(\.application))
+        try await command(
+            "qkdctl",
+            ["pki", "make", "--out", "pki", "--nodes", nodes.joined(separator: ","), "--saes", applications.joined(separator: ",")])
+        for site in plan.sites {
+            let names = ["ca.crt"] + [site.kme, site.application].flatMap { ["\($0).crt", "\($0).key"] }
+            for name in names {
+                try FileManager.default.copyItem(atPath: "\(folder.path)/pki/\(name)", toPath: "\(folder.site(site.name))/pki/\(name)")
+            }
+        }
+    }
+
+    /// The same random file at both ends, for the KM link (docs/wire/km-link.md).
+    private func installStoreSecret(_ here: String, _ there: String) throws {
+        let secret = SecretBytes(count: 1 << 16, random: KernelRandom())
+        for (site, peer) in [(here, there), (there, here)] {
+            try folder.write(secret, to: folder.site(site) + "/secrets/km-\(peer)")
+        }
     }
 
     func writeConfigurations(devices: DeviceURIs) throws {

@@ -1,0 +1,122 @@
+import Foundation
+import NodeAPI
+import Testing
+
+/// `--json` as a reader of the file sees it: the names are the contract.
+private struct Result: Decodable {
+    struct Link: Decodable {
+        var name: String
+        var loss_db: Double
+        var symbols: Int
+        var transmittance: Double
+        var excess_noise_snu: Double
+        var snr_per_quadrature: Double
+        var frame_error_rate: Double
+        var reconciliation_efficiency: Double
+        var epsilon: Double
+        var secret_bits_stored: Int
+        var key_rate_bps: Double
+        var wall_rate_bps: Double
+        var keys_equal: Bool
+        var reference_key_rate_bps: Double?
+        var limited_by: String
+    }
+    var links: [Link]
+    var real_time_factor: Double
+    var seconds: Double
+}
+
+private let small = Programs.root + "/firmware-sim/testbeds/small.yaml"
+
+/// A lab that runs until the test stops it.
+private struct StayingLab {
+    let scratch: Scratch
+    let lab: Running
+    var folder: String { scratch.path + "/lab" }
+
+    init() throws {
+        scratch = try Scratch()
+        lab = try Running([Programs.path("qkdctl"), "lab", "run", small, "--stay", "--folder", scratch.path + "/lab"])
+    }
+
+    func pid(_ child: String) -> pid_t? {
+        guard let data = FileManager.default.contents(atPath: folder + "/children.json") else { return nil }
+        return (try? JSONDecoder().decode([String: Int32].self, from: data))?[child]
+    }
+
+    func store(_ site: String) async throws -> StoreStatus? {
+        let outcome = try await run(
+            "/usr/bin/curl", "--silent", "--max-time", "5", "--unix-socket", "\(folder)/\(site)/run/lkmsd.sock", "http://node/status")
+        let decoder = JSONDecoder()
+        decoder.dateDecodingStrategy = .iso8601
+        return try? decoder.decode(StoreStatus.self, from: Data(outcome.output.utf8))
+    }
+
+    /// Bits that both ends ever confirmed.
+    func confirmedBits() async throws -> Int {
+        var least = Int.max
+        for site in ["alpha", "beta"] { least = min(least, try await store(site)?.links.first?.confirmedBits ?? 0) }
+        return least
+    }
+}
+
+@Suite(.serialized) struct LabRunTests {
+    /// Photons to keys at both ends, by the programs that a node runs, and nothing left afterwards.
+    @Test func smallTestbedStoresEqualKeys() async throws {
+        let scratch = try Scratch()
+        let json = scratch.path + "/result.json"
+        let outcome = try await run(
+            "qkdctl", "lab", "run", small, "--json", json, "--folder", scratch.path + "/lab", "--limit", "5", within: .seconds(360))
+        try #require(outcome.status == 0, "\(outcome)")
+        let result = try JSONDecoder().decode(Result.self, from: Data(contentsOf: URL(filePath: json)))
+        let link = try #require(result.links.first)
+        #expect(result.links.count == 1)
+        #expect(link.name == "alpha-beta")
+        #expect(link.keys_equal)
+        #expect(link.secret_bits_stored > 10_000)
+        #expect(link.symbols >= 8_000_000)
+        // 1 dB of fibre: the estimate must find it; the noise that the testbed adds stays far below a tenth of a unit.
+        #expect(abs(link.transmittance - 0.794) < 0.02)
+        #expect((-0.02...0.05).contains(link.excess_noise_snu))
+        #expect((0.1...0.25).contains(link.snr_per_quadrature))
+        #expect((0.8...1.0).contains(link.reconciliation_efficiency))
+        #expect((0.0..<0.5).contains(link.frame_error_rate))
+        #expect(link.epsilon <= 1e-10)
+        #expect(link.key_rate_bps > 0 && link.wall_rate_bps > 0)
+        #expect(result.real_time_factor > 0 && result.seconds > 0)
+        #expect(outcome.errors.contains("equal"))
+        let pids = FileManager.default.contents(atPath: scratch.path + "/lab/children.json").map { String(decoding: $0, as: UTF8.self) }
+        #expect(pids?.filter { !$0.isWhitespace } == "{}", "children are left: \(pids ?? "no file")")
+    }
+
+    /// Whatever is killed at whatever moment: what was confirmed stays, and more key follows.
+    @Test(arguments: ["alpha-linkd", "beta-linkd", "alpha-lkmsd", "beta-lkmsd"])
+    func killedServiceRecovers(child: String) async throws {
+        let lab = try StayingLab()
+        let first = try await eventually(within: .seconds(240), every: .milliseconds(500)) { try await lab.confirmedBits() > 0 }
+        try #require(first, "no key before the kill: \(lab.lab.errors.suffix(3000))")
+        let before = try await lab.confirmedBits()
+        let pid = try #require(lab.pid(child))
+        kill(pid, SIGKILL)
+        let restarted = await eventually(within: .seconds(30)) { lab.pid(child).map { $0 != pid } ?? false }
+        #expect(restarted)
+        let more = try await eventually(within: .seconds(240), every: .milliseconds(500)) { try await lab.confirmedBits() > before }
+        #expect(more, "no key after the kill of \(child): \(lab.lab.errors.suffix(3000))")
+        lab.lab.signal(SIGTERM)
+        let end = await lab.lab.end(within: .seconds(60))
+        #expect(end.status == 0, "\(end)")
+    }
+
+    /// A lab that is itself killed leaves nothing running.
+    @Test func killedLabLeavesNoOrphans() async throws {
+        let lab = try StayingLab()
+        let names = ["emulator", "alpha-linkd", "alpha-lkmsd", "beta-linkd", "beta-lkmsd"]
+        let up = await eventually(within: .seconds(60)) { names.allSatisfy { lab.pid($0) != nil } }
+        try #require(up, "\(lab.lab.errors.suffix(3000))")
+        let pids = names.compactMap(lab.pid)
+        lab.lab.signal(SIGKILL)
+        _ = await lab.lab.end()
+        let gone = await eventually(within: .seconds(30)) { pids.allSatisfy { kill($0, 0) != 0 } }
+        #expect(gone, "left: \(zip(names, pids).filter { kill($0.1, 0) == 0 }.map(\.0))")
+    }
+}
