@@ -1,16 +1,12 @@
 // The designed codes as data: row after row, each as its number of edges and, for every edge, column, lane shift (modulo 64)
 // and block shift (modulo the number of blocks). ldpc_code.c says what they mean and checks them when a code is opened.
 //
-// How they were made. A seeded designer places the degree-2 core columns as a near-regular simple graph on the core rows,
-// chooses their shifts by coordinate descent (for every shift of a column: the sum over all closed non-backtracking walks up to
-// kmax nodes through it of Q(sqrt((1 + d) k SNR)), d being the number of LDGM rows at a degree-2 column), places degree-3 columns by
-// distance in the lifted core graph, and draws the LDGM rows so that no two columns meet twice with the same difference of
-// shifts (no 4-cycles). Its arguments: seed, base columns, degree-2 and degree-3 core columns, core rows, edges of the LDGM
-// rows, mean number of LDGM rows at a degree-2 column, lanes, blocks, kmax, sweeps, SNR:
-//   r10-n204800: 1 400 27 23 10 1030 22.5 64 8 9 12 .16
-//   r10-n1024000: 1 400 27 23 10 1030 22.5 64 40 9 12 .158
-//   r05-n204800: 1 400 16 12 8 976 37 64 8 10 12 .0745
-//   r05-n1024000: 1 400 16 12 8 976 37 64 40 8 6 .0745
+// How they were made: by ldpc_designer.c from these recipes (seed, base columns, degree-2 and degree-3 core columns, core rows, edges
+// of the LDGM rows, mean LDGM rows at a degree-2 column, blocks, walk limit, sweeps, SNR); a test makes them again.
+//   r10-n204800: 1 400 27 23 10 1030 22.5 8 9 12 .16
+//   r10-n1024000: 1 400 27 23 10 1030 22.5 40 9 12 .158
+//   r05-n204800: 1 400 16 12 8 976 37 8 10 12 .0745
+//   r05-n1024000: 1 400 16 12 8 976 37 40 8 6 .0745
 // Degree distributions and the reasons for them: docs/wire/reconciliation-messages.md.
 
 #include "ldpc_internal.h"

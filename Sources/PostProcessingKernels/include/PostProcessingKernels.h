@@ -2,6 +2,7 @@
 #pragma once
 #include "frame_hash.h"
 #include "ldpc.h"
+#include "ldpc_designer.h"
 #include "levels.h"
 #include "rotation.h"
 #include "symbols.h"
