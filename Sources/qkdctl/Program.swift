@@ -11,5 +11,7 @@ struct Program: AsyncParsableCommand {
         commandName: "qkdctl",
         abstract: "Operate a CV-QKD node: devices, links, keys, labs.",
         version: "0.1.0",
-        subcommands: [LabCommand.self, BenchCommand.self, PKICommand.self, KeysCommand.self])
+        subcommands: [
+            DeviceCommand.self, Keyrate.self, PKICommand.self, KeysCommand.self, LabCommand.self, BenchCommand.self,
+        ])
 }
