@@ -50,7 +50,7 @@ import Testing
             vector.link(), beta: vector.input("beta"), symbols: vector.input("n_total"), estimationFraction: vector.input("pe_fraction"),
             epsilons: epsilons, receiver: vector.receiver)
         try expectClose(rate.mutualInformation, #require(vector.qkd["i_ab"]))
-        try expectClose(rate.holevoBound, #require(vector.qkd["chi_worst"]))
+        try expectClose(rate.worstHolevoBound, #require(vector.qkd["chi_worst"]))
         try expectClose(rate.key, #require(vector.qkd["key"]))
         try expectClose(rate.minimalTransmittance, #require(vector.qkd["t_min"]))
         try expectClose(rate.maximalExcessNoise, #require(vector.qkd["xi_max"]))

@@ -1,11 +1,13 @@
 internal import Foundation
 
-/// What a finite number of symbols gives. JSON names: `i_ab`, `chi_be` (at the worst case), `key`, `t_min`, `xi_max`, `delta`.
+/// What a finite number of symbols gives. JSON names: `i_ab`, `chi_be`, `chi_worst`, `key`, `t_min`, `xi_max`, `delta`.
 public struct FiniteKeyRate: Codable, Hashable, Sendable {
     /// At the given parameters [bits per symbol].
     public var mutualInformation: Double
-    /// At `minimalTransmittance` and `maximalExcessNoise` [bits per symbol].
+    /// At the given parameters [bits per symbol].
     public var holevoBound: Double
+    /// At `minimalTransmittance` and `maximalExcessNoise` [bits per symbol].
+    public var worstHolevoBound: Double
     /// Bits per symbol of the whole block, 0 where there is none.
     public var key: Double
     public var minimalTransmittance: Double
@@ -17,6 +19,7 @@ public struct FiniteKeyRate: Codable, Hashable, Sendable {
     enum CodingKeys: String, CodingKey {
         case mutualInformation = "i_ab"
         case holevoBound = "chi_be"
+        case worstHolevoBound = "chi_worst"
         case key
         case minimalTransmittance = "t_min"
         case maximalExcessNoise = "xi_max"
@@ -62,7 +65,7 @@ extension KeyRate {
         let length = symbols * (1 - estimationFraction)
         let delta = 7 * sqrt(log2(2 / epsilons.smoothing) / length) + 2 / length * log2(1 / epsilons.hashing)
         var rate = try finite(link, worst: worst, delta: delta, beta: beta, receiver: receiver)
-        rate.key = max(0, (1 - estimationFraction) * (beta * rate.mutualInformation - rate.holevoBound - delta))
+        rate.key = max(0, (1 - estimationFraction) * (beta * rate.mutualInformation - rate.worstHolevoBound - delta))
         return rate
     }
 
@@ -89,7 +92,7 @@ extension KeyRate {
             link, samples: 2 * symbols, calibration: 2 * calibrationSymbols, epsilon: epsilons.parameterEstimation)
         let delta = compositionTerm(symbols: symbols * verifiedShare, epsilons: epsilons)
         var rate = try finite(link, worst: worst, delta: delta, beta: beta, receiver: receiver)
-        rate.key = max(0, verifiedShare * (beta * rate.mutualInformation - rate.holevoBound) - delta)
+        rate.key = max(0, verifiedShare * (beta * rate.mutualInformation - rate.worstHolevoBound) - delta)
         return rate
     }
 
@@ -137,9 +140,9 @@ extension KeyRate {
     ) throws(KeyRateError) -> FiniteKeyRate {
         try require(beta > 0 && beta <= 1, "beta", beta, "in (0, 1]")
         let information = mutualInformation(link)
-        let holevo = try holevoBound(worst, receiver: receiver)
         return FiniteKeyRate(
-            mutualInformation: information, holevoBound: holevo, key: 0,
+            mutualInformation: information, holevoBound: try holevoBound(link, receiver: receiver),
+            worstHolevoBound: try holevoBound(worst, receiver: receiver), key: 0,
             minimalTransmittance: worst.transmittance, maximalExcessNoise: worst.excessNoise, delta: delta)
     }
 }
