@@ -76,6 +76,21 @@ final class Exchange {
         }
     }
 
+    func askAnything(_ query: String, maximum: Int, _ patience: Patience) throws -> Answer {
+        try asking(query, patience) { first in
+            guard first == UInt8(ascii: "#") else { return .line(try reader.line(patience)) }
+            let length = try reader.blockLength(patience)
+            guard length <= maximum else {
+                isOutOfStep = true
+                throw TransportError.tooLong(line.name, limit: maximum)
+            }
+            var bytes = [UInt8](repeating: 0, count: length)
+            try bytes.withUnsafeMutableBytes { try reader.read(into: $0, patience) }
+            try reader.endOfBlock(patience)
+            return .block(bytes)
+        }
+    }
+
     // MARK: - In step
 
     /// Errors after which nobody knows where in the stream the next answer begins.

@@ -73,6 +73,11 @@ public final class InstrumentSession: Sendable {
         }
     }
 
+    /// Asks something of which nobody knows what the answer is, for consoles.
+    public func askAnything(_ query: String, maximum: Int, within duration: Duration? = nil) async throws -> Answer {
+        try await run(duration) { try $0.askAnything(query, maximum: maximum, $1) }
+    }
+
     /// Ends waiting and later calls with `TransportError.closed`.
     public func close() {
         line.close()
@@ -87,6 +92,12 @@ public final class InstrumentSession: Sendable {
             try exchange.withValue { try body($0, Patience(duration, cancellation: cancellation)) }
         }
     }
+}
+
+/// What a device answers.
+public enum Answer: Sendable, Equatable {
+    case line(String)
+    case block([UInt8])
 }
 
 /// A value that only one thread touches, by construction of its owner.

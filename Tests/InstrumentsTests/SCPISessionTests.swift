@@ -59,6 +59,18 @@ import Transport
         try script.finish()
     }
 
+    /// A calibration that failed meanwhile is not the next command's fault.
+    @Test func noticesAreNoRefusals() async throws {
+        let (scpi, script) = scpi([
+            .refused("A:B 1", "-340,\"Calibration failed\""), .done("E:F"),
+        ])
+        try await scpi.run("A:B 1")
+        try await scpi.run("E:F")
+        #expect(scpi.takeNotices().map(\.code) == [-340])
+        #expect(scpi.takeNotices().isEmpty)
+        try script.finish()
+    }
+
     /// The device says nothing: the marker's answer comes first, and the error queue says why.
     @Test func unansweredQueryReadsTheErrorQueue() async throws {
         let (scpi, script) = scpi([

@@ -1,5 +1,6 @@
 // SCPI as types: queries with ranges, commands whose errors are read at once.
 
+import Synchronization
 public import Transport
 
 /// A typed SCPI session over an instrument session.
@@ -7,6 +8,8 @@ public import Transport
 /// Every command is followed by `SYSTem:ERRor?` in the same write, so that a refusal belongs to the command that caused it.
 public final class SCPISession: Sendable {
     public let line: InstrumentSession
+
+    private let notices = Mutex<[SCPIError]>([])
 
     /// Times that errors are read in a row: the protocol's queue holds 16.
     private static let errorQueue = 20
@@ -16,13 +19,25 @@ public final class SCPISession: Sendable {
     // MARK: Commands
 
     /// Sends a command and reads the error queue.
+    ///
+    /// Errors that a device queues by itself (SCPI's -3xx and positive numbers: a calibration that failed meanwhile) are no
+    /// refusal: they are kept for `takeNotices`.
     /// - Throws: `InstrumentError.refused`, `.locked`, `TransportError`.
     public func run(_ command: String, within duration: Duration? = nil) async throws {
         let answer = try await line.send(command, thenAsk: "SYSTem:ERRor?", within: duration)
         let first = try SCPIError(answer)
         guard first.code != 0 else { return }
-        _ = try await errors()
-        throw first.thrown(command)
+        let found = [first] + (try await errors())
+        notices.withLock { $0 = ($0 + found.filter(\.isNotice)).suffix(Self.errorQueue) }
+        if let refusal = found.first(where: { !$0.isNotice }) { throw refusal.thrown(command) }
+    }
+
+    /// What the device queued by itself since this was asked last.
+    public func takeNotices() -> [SCPIError] {
+        notices.withLock { notices in
+            defer { notices = [] }
+            return notices
+        }
     }
 
     /// Reads the error queue until it is empty.
@@ -44,7 +59,9 @@ public final class SCPISession: Sendable {
         do {
             return try await line.ask(query, within: duration)
         } catch TransportError.noAnswer(let address, let query) {
-            guard let first = try await errors().first else { throw TransportError.noAnswer(address, query: query) }
+            guard let first = try await errors().first(where: { !$0.isNotice }) else {
+                throw TransportError.noAnswer(address, query: query)
+            }
             throw first.thrown(query)
         }
     }
@@ -131,7 +148,9 @@ public final class SCPISession: Sendable {
         do {
             return try await line.askBlock(query, maximum: maximum, within: duration, receive)
         } catch TransportError.noAnswer(let address, let query) {
-            guard let first = try await errors().first else { throw TransportError.noAnswer(address, query: query) }
+            guard let first = try await errors().first(where: { !$0.isNotice }) else {
+                throw TransportError.noAnswer(address, query: query)
+            }
             throw first.thrown(query)
         }
     }
@@ -154,6 +173,9 @@ public struct SCPIError: Sendable, Equatable {
         self.code = code
         text = excerpt(fields[1])
     }
+
+    /// Queued by the device itself, not because of a message.
+    public var isNotice: Bool { (-399 ... -300).contains(code) || code > 0 }
 
     func thrown(_ command: String) -> InstrumentError {
         code == -200 && text.contains("locked")

@@ -1,0 +1,95 @@
+import ArgumentParser
+import Foundation
+import Instruments
+import QKDModel
+
+struct CaptureAction: DeviceAction {
+    static let configuration = CommandConfiguration(
+        commandName: "capture", abstract: "Write symbols to a file.",
+        discussion: """
+            The device is locked meanwhile, so that nobody distils key from the same symbols. A capture of signal symbols is as good as
+            that key: the file is made with mode 0600. docs/wire/capture-file.md has the format and five lines of numpy that read it.
+            """)
+
+    @OptionGroup var options: DeviceOptions
+
+    @Option(help: "The file; it must not exist.")
+    var out: String
+
+    @Option(help: "signal, shot or dark.")
+    var kind = "signal"
+
+    @Option(help: "How many symbols, rounded up to whole frames.")
+    var symbols = 1_000_000
+
+    @Option(help: ArgumentHelp("Transmitters: modulation variance for this capture, in SNU.", valueName: "snu"))
+    var variance: Double?
+
+    @Option(help: "Transmitters: optical path for this capture.")
+    var path: String?
+
+    private var frameKind: SymbolFrame.Kind? { SymbolFrame.Kind.allCases.first { "\($0)" == kind.lowercased() } }
+
+    func validate() throws {
+        guard frameKind != nil else { throw ValidationError("--kind must be signal, shot or dark") }
+        guard symbols >= 1 else { throw ValidationError("--symbols must be 1 or more") }
+    }
+
+    func run(at uri: String) async throws {
+        let metadata = try await options.withClaimed(uri) { try await capture($0) }
+        if options.json { return try Output.json(metadata) }
+        Output.table([
+            ("file", "\(out)\(metadata.keyEquivalent ? ", as good as key: delete it when done" : "")"),
+            ("symbols", "\(metadata.symbols) in \(metadata.frames) frames of \(metadata.kind), \(metadata.lostFrames) frames lost"),
+            ("saturated", "\(metadata.saturatedSamples) samples"),
+            ("scale", "\(metadata.scale.map { Output.number(Double($0)) } ?? "-") \(metadata.scaleUnit) per step"),
+        ])
+    }
+
+    private func capture(_ module: any QKDModule) async throws -> CaptureMetadata {
+        guard let frameKind else { throw ValidationError("--kind must be signal, shot or dark") }
+        let work = try work(frameKind, module)
+        try await prepare(module, work)
+        let writer = try CaptureWriter(path: out, metadata: try await CaptureMetadata(of: module, kind: frameKind, created: Date()))
+        let stream = try await module.openStream()
+        defer { stream.close() }
+        do {
+            _ = try await FrameCollection(module, stream).run(work, symbols: symbols) { frame in
+                try writer.append(frame)
+                Output.progress("\(writer.metadata.symbols) of \(symbols) symbols")
+            }
+        } catch {
+            // What came is kept: a long capture is worth having.
+            try writer.finish()
+            Output.endProgress()
+            throw error
+        }
+        try writer.finish()
+        Output.endProgress()
+        return writer.metadata
+    }
+
+    private func work(_ kind: SymbolFrame.Kind, _ module: any QKDModule) throws -> FrameCollection.Work {
+        switch kind {
+        case .signal: return .acquisition
+        case .shot, .dark:
+            guard module.role == .receiver else { throw DeviceFailure.wrongKind("a transmitter has no \(kind) frames: capture signal") }
+            return .calibration(kind == .shot ? .shot : .dark)
+        }
+    }
+
+    private func prepare(_ module: any QKDModule, _ work: FrameCollection.Work) async throws {
+        if let transmitter = module as? any QuantumTransmitter {
+            if let path { try await transmitter.setPath(path) }
+            if let variance { try await transmitter.setModulationVariance(variance) }
+            try await transmitter.setOutput(true)
+            while try await !transmitter.pathSettled() { try await Task.sleep(for: .milliseconds(50)) }
+        } else if variance != nil || path != nil {
+            throw DeviceFailure.wrongKind("--variance and --path are for transmitters")
+        }
+        if let receiver = module as? any QuantumReceiver, work == .acquisition {
+            try await receiver.setLocalOscillator(true)
+            try await receiver.setShutter(closed: false)
+        }
+    }
+}
