@@ -78,7 +78,7 @@ enum Command: String, CaseIterable {
     case calibrationResultQuery = "CALibration:RESult?"
     case calibrationAgeQuery = "CALibration:AGE?"
     case calibrationValidQuery = "CALibration:VALid?"
-    case calibrationValidityQuery = "CALibration:VALidity?"
+    case calibrationValidityQuery = "CALibration:VALIDITY?"
     // Acquisition
     case symbolRate = "ACQuire:SRATe"
     case symbolRateQuery = "ACQuire:SRATe?"
