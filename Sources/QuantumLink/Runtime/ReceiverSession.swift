@@ -82,13 +82,15 @@ actor ReceiverSession {
         let since: UInt64
         if let block { since = block.calibrationSince } else { since = await station.blockStart() }
         let generated = Int(block?.symbols ?? 0)
-        let most = max(context.settings.blockSymbols, 2 * slotSymbols)
+        let left = block.map { $0.life.wanted * $0.code.frameSymbols } ?? context.settings.blockSymbols
+        // What the next slot needs, and one slot more while the transmitter serves others.
+        let wanted = UInt64(context.settings.calibrationRatio * Double(generated + min(slotSymbols, left)))
+        let ahead = UInt64(generated + min(2 * slotSymbols, left))
         await station.needs(
             .init(
-                since: since, shotSymbols: UInt64(min(generated + 2 * slotSymbols, most)), windowSymbols: max(65536, slotSymbols / 4),
+                since: since, shotSymbols: max(wanted, ahead), windowSymbols: max(65536, slotSymbols / 4),
                 darkSymbols: UInt64(max(262_144, min(slotSymbols, 8_000_000)))))
         let have = await station.shotSymbols(since: since)
-        let wanted = UInt64(context.settings.calibrationRatio * Double(generated + slotSymbols))
         var obstacle = await station.obstacle()
         if obstacle == nil, have < wanted { obstacle = "calibrating: \(have) of \(wanted) shot-noise symbols" }
         await send(obstacle: obstacle, symbols: have, since: since)

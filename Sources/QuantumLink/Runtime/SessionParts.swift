@@ -1,18 +1,61 @@
 // What both ends' sessions are made of.
 
 internal import Foundation
-internal import QKDModel
+package import QKDModel
 
 /// Everything a session of one end works with; lives longer than any connection.
-struct SessionContext: Sendable {
-    var settings: LinkSettings
-    var database: LinkDatabase
-    var monitor: LinkMonitor
-    var random: any RandomSource
+package struct SessionContext: Sendable {
+    package var settings: LinkSettings
+    package var database: LinkDatabase
+    package var monitor: LinkMonitor
+    package var random: any RandomSource
     /// Called when a block is committed and waits for deposit.
-    var committed: @Sendable () -> Void
+    package var committed: @Sendable () -> Void
+
+    package init(
+        settings: LinkSettings, database: LinkDatabase, monitor: LinkMonitor, random: any RandomSource,
+        committed: @escaping @Sendable () -> Void
+    ) {
+        self.settings = settings
+        self.database = database
+        self.monitor = monitor
+        self.random = random
+        self.committed = committed
+    }
 
     var link: LinkID { settings.identity.link }
+}
+
+/// One connection of one end, from the handshake to whatever ends it.
+package enum LinkConversation {
+    package static func transmitter(
+        _ pipe: any MessagePipe, context: SessionContext, station: TransmitterStation, seats: Int
+    ) async throws {
+        let channel = AuthenticatedChannel(pipe)
+        let keys = try await handshake(channel, context)
+        let session = try TransmitterSession(
+            channel: channel, context: context, station: station, keys: keys, seats: (0..<max(1, seats)).map { _ in DecodingSeat() })
+        try await session.run()
+    }
+
+    package static func receiver(_ pipe: any MessagePipe, context: SessionContext, station: ReceiverStation) async throws {
+        let channel = AuthenticatedChannel(pipe)
+        let keys = try await handshake(channel, context)
+        try await ReceiverSession(channel: channel, context: context, station: station, keys: keys).run()
+    }
+
+    private static func handshake(_ channel: AuthenticatedChannel, _ context: SessionContext) async throws -> EpochKeys {
+        do {
+            let keys = try await withTimeout(.seconds(10), "the handshake") {
+                try await channel.handshake(context.settings.identity, database: context.database, random: context.random)
+            }
+            context.monitor.update { $0.connected = true }
+            return keys
+        } catch {
+            channel.close()
+            throw error
+        }
+    }
 }
 
 /// Raised inside a slot: the slot is over, the connection goes on.

@@ -27,7 +27,7 @@ extension TransmitterSession {
             if !refused { try await generate() }
         } catch {
             if let failure { throw failure }
-            slot?.failure = slot?.failure ?? error
+            blame(error)
             refused = refused || slot?.base == nil
         }
         let symbols = ((block?.life.decided ?? before) - before) * code.frameSymbols
@@ -67,16 +67,15 @@ extension TransmitterSession {
         do {
             channel.send(.slotRunning(slot: number))
             try await align(number)
-            try block?.life.take(.slotBegan(slot: number, frames: frames))
             showBlock()
             try await decide(frames)
         } catch {
-            slot?.failure = slot?.failure ?? error
+            blame(error)
         }
         slot?.isOver = true
         changed()
         do { try await station.device.stop() } catch {
-            slot?.failure = slot?.failure ?? error
+            blame(error)
             reader.cancel()
         }
         await reader.value
@@ -99,9 +98,9 @@ extension TransmitterSession {
                 try slot?.store.append(batch)
                 changed()
             }
-            if slot?.isOver == false { slot?.failure = slot?.failure ?? SlotOver(reason: "the transmitter stopped by itself") }
+            if slot?.isOver == false { blame(SlotOver(reason: "the transmitter stopped by itself")) }
         } catch {
-            slot?.failure = slot?.failure ?? error
+            blame(error)
         }
         slot?.isOver = true
         changed()
@@ -132,12 +131,6 @@ extension TransmitterSession {
         }
         context.monitor.update { $0.alignmentSignificance = reference.significance }
         guard reference.aligned else { throw SlotOver(reason: "no correlation between what was sent and what was received") }
-        guard blockUnit == nil || blockUnit == reference.unit else {
-            throw QuantumLinkError.badMessage("a unit that changed within a block")
-        }
-        blockUnit = reference.unit
-        slot?.reference = reference
-        changed()
     }
 
     private func waitForSymbols(_ enough: (SymbolStore) -> Bool) async throws {
@@ -183,6 +176,23 @@ extension TransmitterSession {
     }
 
     // MARK: Frames
+
+    /// The receiver has found the window. Taken over at once: frames follow on its heels.
+    func take(_ reference: SlotFrameOfReference, _ message: ChannelMessage) throws {
+        guard let running = slot, running.number == reference.slot else { return }
+        guard running.base != nil, running.reference == nil else {
+            throw QuantumLinkError.unexpected(message: message.name, during: "a slot that is aligned already")
+        }
+        if reference.aligned, !running.isOver, block?.life.isOver == false {
+            guard blockUnit == nil || blockUnit == reference.unit else {
+                throw QuantumLinkError.badMessage("a unit that changed within a block")
+            }
+            blockUnit = reference.unit
+            try block?.life.take(.slotBegan(slot: running.number, frames: running.frames))
+            slot?.reference = reference
+        }
+        slotInbox.put(message)
+    }
 
     /// A frame came: decode it beside the others.
     func take(_ body: FrameBody) async throws {

@@ -94,6 +94,12 @@ actor TransmitterSession {
         changed()
     }
 
+    /// The first trouble of a slot is its reason.
+    func blame(_ error: any Error) {
+        guard let running = slot, running.failure == nil else { return }
+        slot?.failure = error
+    }
+
     // MARK: Waiting inside the actor
 
     func changed() {
@@ -120,12 +126,13 @@ actor TransmitterSession {
         case .readiness(let readiness): await take(readiness)
         case .frame(let body): try await take(body)
         case .frameValues(let values): try take(values)
-        case .slotAnswer, .slotLocked, .slotReceiving, .slotAligned:
+        case .slotAligned(let reference): try take(reference, message)
+        case .slotAnswer, .slotLocked, .slotReceiving:
             if message.slotNumber == slot?.number { slotInbox.put(message) }
         case .slotEnd(let number, _, let reason):
             guard number == slot?.number else { return }
             slot?.isOver = true
-            slot?.failure = slot?.failure ?? SlotOver(reason: reason)
+            blame(SlotOver(reason: reason))
             slotInbox.put(message)
             changed()
         case .blockAccept, .blockRefuse, .blockSums, .blockAck, .tag: blockInbox.put(message)
@@ -134,7 +141,7 @@ actor TransmitterSession {
             try block?.life.take(.gaveUp(reason: reason))
             blockInbox.put(message)
             slot?.isOver = true
-            slot?.failure = SlotOver(reason: reason)
+            blame(SlotOver(reason: reason))
             changed()
         case .blockDone(let id): context.monitor.say("block", "\(id) is held by both ends")
         case .bye(let reason): throw QuantumLinkError.closed(reason)

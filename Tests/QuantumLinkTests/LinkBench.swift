@@ -1,0 +1,115 @@
+// Two link services in one process: stations, databases, sessions over a pipe in memory.
+
+import Foundation
+import KeyMaterial
+import NIOCore
+import QKDModel
+import QKDTesting
+import QuantumLink
+import Synchronization
+
+func temporaryFolder() throws -> URL {
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("sdqkd-link-\(UUID().uuidString)")
+    try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+    return folder
+}
+
+final class Ends: Sendable {
+    private let list = Mutex<[String]>([])
+    func add(_ text: String) { list.withLock { $0.append(text) } }
+    var all: [String] { list.withLock { $0 } }
+}
+
+/// One end's durable state and what it shows.
+struct End {
+    var database: LinkDatabase
+    var context: SessionContext
+
+    /// Keys that wait for deposit, in the order of their blocks.
+    func keys() throws -> [(block: BlockID, key: SecretBytes)] { try database.pendingDeposits().map { ($0.block, $0.key) } }
+}
+
+/// A whole link over a synthetic channel.
+final class LinkBench {
+    static let link = LinkID(unchecked: "almagro-norte")
+    static let almagro = NodeID(unchecked: "almagro")
+    static let norte = NodeID(unchecked: "norte")
+
+    let folder: URL
+    let line: SyntheticLine
+    let transmitterStation: TransmitterStation
+    let receiverStation: ReceiverStation
+    private(set) var transmitter: End
+    private(set) var receiver: End
+
+    init(
+        _ channel: SyntheticChannel = SyntheticChannel(), blockSymbols: Int = 4_000_000, slotSymbols: Int = 2_000_000, secretBytes: Int = 65536,
+        code: String = "r10-n204800", loss: Double? = nil
+    ) throws {
+        folder = try temporaryFolder()
+        line = SyntheticLine(channel)
+        transmitterStation = TransmitterStation(name: "tx", device: SyntheticTransmitter(line))
+        receiverStation = ReceiverStation(name: "rx", device: SyntheticReceiver(line))
+        let secret = try InstalledSecret.make(bytes: secretBytes, random: SeededRandom(channel.seed))
+        let path = folder.appendingPathComponent("secret").path
+        _ = FileManager.default.createFile(
+            atPath: path, contents: secret.withBytes { Data($0) }, attributes: [.posixPermissions: 0o600])
+        let loss = Decibels(loss ?? Decibels(transmittance: channel.transmittance).value)
+        let folder = folder
+        func end(_ node: NodeID, _ peer: NodeID, _ role: DeviceRole) throws -> End {
+            let database = try LinkDatabase(path: folder.appendingPathComponent("\(node).sqlite").path)
+            try database.install(try InstalledSecret(path: path), on: Self.link)
+            let settings = LinkSettings(
+                identity: LinkIdentity(node: node, peer: peer, link: Self.link, role: role), path: "NORTE", loss: loss, code: code,
+                blockSymbols: blockSymbols, slotSymbols: slotSymbols, calibrationRatio: 1)
+            let monitor = LinkMonitor(link: Self.link, peer: peer, role: role)
+            return End(
+                database: database,
+                context: SessionContext(
+                    settings: settings, database: database, monitor: monitor, random: KernelRandom(), committed: {}))
+        }
+        transmitter = try end(Self.almagro, Self.norte, .transmitter)
+        receiver = try end(Self.norte, Self.almagro, .receiver)
+    }
+
+    deinit { try? FileManager.default.removeItem(at: folder) }
+
+    /// Runs one connection until `done` holds, or it fails, or the time is over.
+    /// - Returns: what ended each end, if something did.
+    @discardableResult
+    func run(
+        tamperForward: MemoryPipe.Tamper? = nil, tamperBackward: MemoryPipe.Tamper? = nil, limit: Duration = .seconds(60),
+        until done: @escaping @Sendable (LinkSnapshot, LinkSnapshot) -> Bool
+    ) async -> [String] {
+        let (left, right) = MemoryPipe.pair(tamperForward: tamperForward, tamperBackward: tamperBackward)
+        let (transmitter, receiver) = (transmitter.context, receiver.context)
+        let (transmitterStation, receiverStation) = (transmitterStation, receiverStation)
+        let ends = Ends()
+        await withTaskGroup(of: Void.self) { group in
+            let calibrator = Task { await receiverStation.run() }
+            group.addTask {
+                do { try await LinkConversation.transmitter(left, context: transmitter, station: transmitterStation, seats: 2) } catch {
+                    ends.add("T: \(error)")
+                }
+                left.close()
+            }
+            group.addTask {
+                do { try await LinkConversation.receiver(right, context: receiver, station: receiverStation) } catch {
+                    ends.add("R: \(error)")
+                }
+                right.close()
+            }
+            let start = ContinuousClock.now
+            while ContinuousClock.now - start < limit, ends.all.isEmpty,
+                !done(transmitter.monitor.snapshot, receiver.monitor.snapshot)
+            { try? await Task.sleep(for: .milliseconds(20)) }
+            left.close()
+            right.close()
+            group.cancelAll()
+            calibrator.cancel()
+            await group.waitForAll()
+            await calibrator.value
+        }
+        return ends.all
+    }
+}
