@@ -2,8 +2,7 @@
 // The house in SwiftPM's words. docs/architecture.md has the picture; scripts/check-layers holds both to it.
 //
 // SDQKD_ONLY="A,B" keeps the named targets, what they need and their tests ("SystemTests" is a name too), so that
-// sanitizers (and people
-// in a hurry) build a reduced set of targets without servers and databases.
+// sanitizers (and people in a hurry) build a reduced set of targets without servers and databases.
 
 import PackageDescription
 
