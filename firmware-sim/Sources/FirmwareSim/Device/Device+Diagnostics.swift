@@ -36,7 +36,7 @@ extension Device {
             for (index, frequency) in plan.frequenciesHz.enumerated() {
                 // Transponders are not levelled to better than a few dB.
                 let level = plan.channelPowerDBm - classicalLoss + 1.5 * streams.traceNoise(UInt64(index)).clamped(to: -2...2)
-                lines.append(Line(frequencyHz: frequency, powerDBm: level, widthNM: 0.13))
+                lines.append(Line(frequencyHz: frequency, powerDBm: level, widthNM: 0.06))
             }
         }
         let pilot: Double? =

@@ -13,13 +13,20 @@ struct ParsedMessage: Equatable {
 }
 
 /// The header tree: every spelling of every command (long and short forms, optional nodes left out).
-struct CommandTree {
+package struct CommandTree {
     static let shared = CommandTree()
     private var spellings: [String: Command] = [:]
+    /// Spellings that two commands claim; a test holds this empty.
+    private var claimedTwice: [String] = []
+
+    /// Short forms of different commands that read the same.
+    package static var ambiguous: [String] { shared.claimedTwice.sorted() }
 
     private init() {
         for command in Command.allCases {
-            for spelling in Self.spellings(of: command.rawValue) { spellings[spelling] = command }
+            for spelling in Self.spellings(of: command.rawValue) {
+                if spellings.updateValue(command, forKey: spelling) != nil { claimedTwice.append(spelling) }
+            }
         }
     }
 

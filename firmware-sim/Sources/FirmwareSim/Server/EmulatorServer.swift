@@ -24,20 +24,30 @@ public final class EmulatorServer: Sendable {
     public let endpoints: [Endpoint]
     private let hub: Hub
     private let pacer: Pacer
-    private let channels: [any Channel]
-    private let links: [String]
+    private let opener: EndpointOpener
 
     /// Opens every endpoint of the testbed and starts its clock.
     /// - Throws: `FirmwareSimError.cannotListen`.
-    public static func start(_ configuration: TestbedConfiguration, pace: Pace, group: any EventLoopGroup) async throws -> EmulatorServer {
+    ///
+    /// - Parameter patience: s of wall time after which `follow` overruns a reader that does not drain.
+    public static func start(
+        _ configuration: TestbedConfiguration, pace: Pace, patience: Double = 10, group: any EventLoopGroup
+    ) async throws -> EmulatorServer {
         let utc = pace == .real ? UInt64(Date().timeIntervalSince1970 * 1e9) : nil
         let testbed = Testbed(configuration, pace: pace.name, utcStart: utc)
         let hub = Hub(testbed)
         var opener = EndpointOpener(hub: hub, group: group)
         for (index, device) in configuration.devices.enumerated() {
-            for endpoint in device.endpoints { try await opener.open(endpoint, of: device, index: index) }
+            for endpoint in device.endpoints {
+                do {
+                    try await opener.open(endpoint, of: device, index: index)
+                } catch {
+                    await opener.closeAll()
+                    throw error
+                }
+            }
         }
-        let pacer = Pacer(testbed, pace: pace, observer: hub)
+        let pacer = Pacer(testbed, pace: pace, patience: patience, observer: hub)
         hub.pacer.withLock { $0 = pacer }
         pacer.start()
         return EmulatorServer(opener, hub, pacer)
@@ -45,8 +55,7 @@ public final class EmulatorServer: Sendable {
 
     private init(_ opener: EndpointOpener, _ hub: Hub, _ pacer: Pacer) {
         endpoints = opener.endpoints
-        channels = opener.channels
-        links = opener.links
+        self.opener = opener
         self.hub = hub
         self.pacer = pacer
     }
@@ -54,9 +63,8 @@ public final class EmulatorServer: Sendable {
     /// Stops time, closes all connections and ports, removes links to pseudo-terminals.
     public func stop() async {
         pacer.stop()
-        for channel in channels { try? await channel.close() }
+        await opener.closeAll()
         hub.closeAll()
-        for link in links { unlink(link) }
     }
 
     /// s of device time since the start.
@@ -64,7 +72,7 @@ public final class EmulatorServer: Sendable {
 }
 
 /// Opens endpoints one by one and remembers them.
-private struct EndpointOpener {
+private struct EndpointOpener: Sendable {
     let hub: Hub
     let group: any EventLoopGroup
     var endpoints: [Endpoint] = []
@@ -92,6 +100,11 @@ private struct EndpointOpener {
             entry.uri = "serial:\(path)"
         }
         endpoints.append(entry)
+    }
+
+    func closeAll() async {
+        for channel in channels { try? await channel.close() }
+        for link in links { unlink(link) }
     }
 
     private mutating func listen(
@@ -143,8 +156,10 @@ private struct EndpointOpener {
 
 extension EmulatorServer {
     /// The same on NIO's shared event loops.
-    public static func start(_ configuration: TestbedConfiguration, pace: Pace) async throws -> EmulatorServer {
-        try await start(configuration, pace: pace, group: MultiThreadedEventLoopGroup.singleton)
+    public static func start(
+        _ configuration: TestbedConfiguration, pace: Pace, patience: Double = 10
+    ) async throws -> EmulatorServer {
+        try await start(configuration, pace: pace, patience: patience, group: MultiThreadedEventLoopGroup.singleton)
     }
 }
 

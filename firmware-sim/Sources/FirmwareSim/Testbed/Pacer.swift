@@ -29,19 +29,19 @@ public enum Pace: Sendable, Equatable {
 
 /// A thread that steps a testbed.
 final class Pacer: Sendable {
-    /// ns of wall time after which a stalled reader is overrun.
-    static let patience: UInt64 = 10_000_000_000
-
     private let testbed: Testbed
     private let pace: Pace
+    /// ns of wall time after which a stalled reader is overrun.
+    private let patience: UInt64
     private let observer: any TestbedObserver
     private let wake = DispatchSemaphore(value: 0)
     private let stopping = Atomic(false)
     private let stopped = DispatchSemaphore(value: 0)
 
-    init(_ testbed: Testbed, pace: Pace, observer: any TestbedObserver) {
+    init(_ testbed: Testbed, pace: Pace, patience: Double, observer: any TestbedObserver) {
         self.testbed = testbed
         self.pace = pace
+        self.patience = UInt64(patience * 1e9)
         self.observer = observer
     }
 
@@ -72,7 +72,7 @@ final class Pacer: Sendable {
         var due = Double(Self.wall())
         while !stopping.load(ordering: .acquiring) {
             let now = Self.wall()
-            if case .follow = pace, testbed.withCore({ $0.isHeldBack(wall: now, patience: Self.patience) }) {
+            if case .follow = pace, testbed.withCore({ $0.isHeldBack(wall: now, patience: patience) }) {
                 due = Double(now)
                 _ = wake.wait(timeout: .now() + .milliseconds(20))
                 continue
