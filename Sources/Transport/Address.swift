@@ -3,7 +3,8 @@
 /// An instrument's address, parsed.
 public enum Address: Sendable, Equatable, CustomStringConvertible {
     case tcp(host: String, port: Int)
-    case serial(device: String, baud: Int, flowControl: Bool)
+    /// `baud` is `nil` where the address names none.
+    case serial(device: String, baud: Int?, flowControl: Bool)
     case replay(file: String)
 
     /// Baud of serial lines that name none.
@@ -38,7 +39,7 @@ public enum Address: Sendable, Equatable, CustomStringConvertible {
         guard let device = parts.first, device.hasPrefix("/") else {
             throw TransportError.badAddress(text, reason: "the device must be a path such as /dev/ttyUSB0")
         }
-        var baud = defaultBaud
+        var baud: Int?
         var flowControl = true
         for option in parts.dropFirst().flatMap({ $0.split(separator: "&") }) {
             switch option.split(separator: "=", maxSplits: 1).map(String.init) {
@@ -56,8 +57,13 @@ public enum Address: Sendable, Equatable, CustomStringConvertible {
     public var description: String {
         switch self {
         case .tcp(let host, let port): host.contains(":") ? "tcp:[\(host)]:\(port)" : "tcp:\(host):\(port)"
-        case .serial(let device, let baud, let flow): "serial:\(device)?baud=\(baud)\(flow ? "" : "&flow=none")"
+        case .serial(let device, let baud, let flow):
+            Self.joined("serial:\(device)", [baud.map { "baud=\($0)" }, flow ? nil : "flow=none"].compactMap { $0 })
         case .replay(let file): "replay:\(file)"
         }
+    }
+
+    private static func joined(_ start: String, _ options: [String]) -> String {
+        options.isEmpty ? start : start + "?" + options.joined(separator: "&")
     }
 }

@@ -9,14 +9,15 @@ package final class SerialLine: ByteLine {
     package let bytesPerSecond: Int?
     private let descriptor: Descriptor
 
-    private init(name: String, bytesPerSecond: Int, descriptor: Descriptor) {
+    private init(name: String, bytesPerSecond: Int?, descriptor: Descriptor) {
         self.name = name
         self.bytesPerSecond = bytesPerSecond
         self.descriptor = descriptor
     }
 
     /// - Throws: `TransportError.inUse` where another process has it, `.cannotOpen` with advice on permissions.
-    package static func open(device: String, baud: Int, flowControl: Bool) throws -> SerialLine {
+    package static func open(device: String, baud asked: Int?, flowControl: Bool) throws -> SerialLine {
+        let baud = asked ?? Address.defaultBaud
         let name = "serial:\(device)"
         let fd = Glibc.open(device, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC)
         guard fd >= 0 else { throw openingError(errno, name) }
@@ -33,8 +34,9 @@ package final class SerialLine: ByteLine {
             throw TransportError.cannotOpen(name, reason: code == EINVAL ? "it cannot run at \(baud) baud" : systemError(code))
         }
         _ = transport_tty_flush(fd)
-        // One start and one stop bit with each byte.
-        return SerialLine(name: name, bytesPerSecond: baud / 10, descriptor: descriptor)
+        // One start and one stop bit with each byte. A pty has no baud rate of its own: it has only the limit that it is given.
+        let limit = asked == nil && device.hasPrefix("/dev/pts/") ? nil : baud / 10
+        return SerialLine(name: name, bytesPerSecond: limit, descriptor: descriptor)
     }
 
     private static func openingError(_ code: Int32, _ name: String) -> TransportError {

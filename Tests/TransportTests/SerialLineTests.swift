@@ -18,8 +18,11 @@ import Transport
         #expect(try await session.ask("*IDN?") == "sdqkd,TEST,1,0")
         #expect(try await session.askBlock("BLOCK?", maximum: 512) == (0..<512).map { UInt8(truncatingIfNeeded: $0) })
         #expect(try await session.ask("NEXT?") == "NEXT?")
-        #expect(session.bytesPerSecond == 11_520)
+        #expect(session.bytesPerSecond == nil, "a pty has no baud rate of its own")
         session.close()
+        let limited = try await InstrumentSession.open(Address("serial:\(terminal.path)?baud=115200"))
+        #expect(limited.bytesPerSecond == 11_520)
+        limited.close()
     }
 
     @Test func secondOpenerIsRefused() async throws {

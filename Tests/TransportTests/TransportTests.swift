@@ -37,7 +37,7 @@ private func checksum(_ bytes: [UInt8], portable: Bool) -> UInt32 {
     @Test func readsEveryScheme() throws {
         #expect(try Address("tcp:127.0.0.1:5025") == .tcp(host: "127.0.0.1", port: 5025))
         #expect(try Address("tcp:[::1]:5025") == .tcp(host: "::1", port: 5025))
-        #expect(try Address("serial:/dev/ttyUSB0") == .serial(device: "/dev/ttyUSB0", baud: 115_200, flowControl: true))
+        #expect(try Address("serial:/dev/ttyUSB0") == .serial(device: "/dev/ttyUSB0", baud: nil, flowControl: true))
         #expect(try Address("serial:/dev/x?baud=9600&flow=none") == .serial(device: "/dev/x", baud: 9600, flowControl: false))
         #expect(try Address("replay:a/b.transcript") == .replay(file: "a/b.transcript"))
     }
@@ -47,7 +47,10 @@ private func checksum(_ bytes: [UInt8], portable: Bool) -> UInt32 {
         #expect(throws: TransportError.self) { try Address(text) }
     }
 
-    @Test(arguments: ["tcp:127.0.0.1:5025", "tcp:[::1]:1", "serial:/dev/x?baud=9600", "serial:/dev/x?baud=9600&flow=none", "replay:x"])
+    @Test(arguments: [
+        "tcp:127.0.0.1:5025", "tcp:[::1]:1", "serial:/dev/x?baud=9600", "serial:/dev/x?baud=9600&flow=none", "serial:/dev/x?flow=none",
+        "serial:/dev/x", "replay:x",
+    ])
     func descriptionReadsBack(text: String) throws {
         #expect(try Address(text).description == text)
     }
