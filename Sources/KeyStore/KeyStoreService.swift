@@ -170,8 +170,11 @@ public final class KeyStoreService: Sendable {
             group.cancelAll()
             while (try? await group.next()) != nil {}
         }
-        try? await store.tidy()
-        try store.close()
+        // In a task of its own: this one is cancelled, and the database would refuse it.
+        await Task { [store] in
+            try? await store.tidy()
+            try? store.close()
+        }.value
     }
 
     /// The ports that were bound, once they are (the configuration may say 0).

@@ -62,8 +62,9 @@ struct API014Server: Sendable {
             }
         }
         let listen = service.configuration.api.listen
+        // Its own words on requests and shutdown add nothing: what matters is logged here.
         var quiet = logger
-        quiet.logLevel = max(logger.logLevel, .warning)
+        quiet.logLevel = .critical
         let application = Application(
             router: router, server: try .tls(.http1(), tlsConfiguration: tls),
             configuration: .init(address: .hostname(listen.host, port: listen.port), serverName: nil),

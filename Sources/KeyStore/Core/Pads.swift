@@ -168,9 +168,12 @@ package final class SendingPad: Pad {
 
     package func burn(_ count: Int) throws -> (offset: UInt64, bytes: SecretBytes) {
         try chunk.withLock { chunk in
-            if chunk.bytes.count - chunk.used < count {
-                let (offset, bytes) = try store.changeNow { try $0.takeSendingPad(peer, atLeast: count) }
-                chunk = (offset, bytes, 0)
+            while chunk.bytes.count - chunk.used < count {
+                let left = chunk.bytes.slice(chunk.used..<chunk.bytes.count)
+                let (offset, bytes) = try store.changeNow { try $0.takeSendingPad(peer, atLeast: count - left.count) }
+                // After a hole what was left cannot be joined to what comes: it is dropped.
+                let joins = chunk.offset + UInt64(chunk.bytes.count) == offset
+                chunk = joins ? (offset - UInt64(left.count), SecretBytes.concatenate([left, bytes]), 0) : (offset, bytes, 0)
             }
             defer { chunk.used += count }
             return (chunk.offset + UInt64(chunk.used), chunk.bytes.slice(chunk.used..<chunk.used + count))

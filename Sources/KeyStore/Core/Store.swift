@@ -56,6 +56,7 @@ package final class Store: Sendable {
     }
 
     /// The same at once, for callers that cannot wait asynchronously (pads).
+    @discardableResult
     package func changeNow<T>(_ body: (StoreTransaction) throws -> T) throws -> T {
         do {
             return try pool.write { try body(StoreTransaction(database: $0, seals: seals, rules: rules, now: now())) }

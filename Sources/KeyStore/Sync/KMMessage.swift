@@ -25,6 +25,18 @@ package enum KMMessage: Equatable, Sendable {
         package var hashPadOffset: UInt64
         /// Hash of the content under 16 pad bytes, xor the 16 that follow.
         package var maskedHash: [UInt8]
+
+        package init(
+            block: BlockID, link: LinkID, emulated: Bool, firstEnd: Bool, byteCount: Int, hashPadOffset: UInt64, maskedHash: [UInt8]
+        ) {
+            self.block = block
+            self.link = link
+            self.emulated = emulated
+            self.firstEnd = firstEnd
+            self.byteCount = byteCount
+            self.hashPadOffset = hashPadOffset
+            self.maskedHash = maskedHash
+        }
     }
 
     package enum ConfirmedStatus: UInt8, Sendable, CaseIterable { case agreed, notHeld, differs, void }
@@ -33,6 +45,12 @@ package enum KMMessage: Equatable, Sendable {
         package var run: KeyRun
         package var master: SAEID
         package var slave: SAEID
+
+        package init(run: KeyRun, master: SAEID, slave: SAEID) {
+            self.run = run
+            self.master = master
+            self.slave = slave
+        }
     }
 
     package enum ReservedStatus: UInt8, Sendable, CaseIterable {

@@ -130,7 +130,7 @@ package struct KMSession: Sendable {
         guard asks else {
             return stride(from: 0, to: blocks.count, by: 1000).map { .send(.have(Array(blocks[$0..<min($0 + 1000, blocks.count)]))) }
         }
-        toConfirm += blocks.filter { !toConfirm.contains($0) && $0 != confirming }
+        for block in blocks where block != confirming && !toConfirm.contains(block) { toConfirm.append(block) }
         return nextConfirm()
     }
 
