@@ -1,0 +1,160 @@
+// `qkdctl link`: what the link service of a node does, once or for as long as one looks.
+
+import ArgumentParser
+import Foundation
+import Glibc
+import NodeAPI
+import NodeRuntime
+import QKDModel
+
+struct LinkCommand: AsyncParsableCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "link", abstract: "Look at quantum links, switch them on and off.",
+        subcommands: [Status.self, Watch.self, Blocks.self, Enable.self, Disable.self])
+
+    struct Face: ParsableArguments {
+        @Option(help: "Socket of qkd-linkd.")
+        var socket: String
+        @Flag(help: "Print the answer as JSON.")
+        var json = false
+
+        var client: LocalClient { LocalClient(socketPath: socket) }
+    }
+
+    struct Status: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Devices, links and the schedule.")
+        @OptionGroup var face: Face
+
+        func run() async throws {
+            let client = face.client
+            if face.json { return print(String(decoding: try await client.text(LinkRoutes.status), as: UTF8.self)) }
+            let status: LinkServiceStatus = try await client.get(LinkRoutes.status)
+            LinkText.lines(status).forEach { print($0) }
+            await client.shutdown()
+        }
+    }
+
+    struct Watch: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Print what happens until interrupted.")
+        @OptionGroup var face: Face
+
+        func run() async throws {
+            for try await event in face.client.events(LinkRoutes.events) {
+                if face.json {
+                    print(String(decoding: event.json, as: UTF8.self))
+                } else if let event = try? event.decode(LinkServiceEvent.self) {
+                    let who = event.link?.rawValue ?? event.device ?? "-"
+                    print("\(event.time.formatted(.iso8601)) \(who) \(event.kind): \(event.text)")
+                }
+                fflush(nil)
+            }
+        }
+    }
+
+    struct Blocks: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "The key balance of a link's last blocks.")
+        @OptionGroup var face: Face
+        @Argument(help: "The link's id.")
+        var link: String
+
+        func run() async throws {
+            let client = face.client
+            let path = "/links/\(link)/blocks"
+            if face.json { return print(String(decoding: try await client.text(path), as: UTF8.self)) }
+            let blocks: [LinkBlock] = try await client.get(path)
+            blocks.flatMap(LinkText.lines).forEach { print($0) }
+            await client.shutdown()
+        }
+    }
+
+    struct Enable: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Let a link generate key.")
+        @OptionGroup var face: Face
+        @Argument(help: "The link's id.")
+        var link: String
+        func run() async throws { try await LinkCommand.post("enable", link, face) }
+    }
+
+    struct Disable: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "Stop a link after its running block.")
+        @OptionGroup var face: Face
+        @Argument(help: "The link's id.")
+        var link: String
+        func run() async throws { try await LinkCommand.post("disable", link, face) }
+    }
+
+    private static func post(_ verb: String, _ link: String, _ face: Face) async throws {
+        let client = face.client
+        let status: LinkStatus = try await client.post("/links/\(link)/\(verb)")
+        if face.json {
+            let encoder = JSONEncoder()
+            encoder.dateEncodingStrategy = .iso8601
+            encoder.outputFormatting = [.sortedKeys]
+            print(String(decoding: try encoder.encode(status), as: UTF8.self))
+        } else {
+            print("\(status.link): \(status.enabled ? "enabled" : "disabled"), \(status.state.rawValue)")
+        }
+        await client.shutdown()
+    }
+}
+
+/// The service's answers as lines for people.
+enum LinkText {
+    static func lines(_ status: LinkServiceStatus) -> [String] {
+        var lines = ["node \(status.node), up \(Int(status.uptimeSeconds)) s"]
+        for device in status.devices {
+            let reason = device.reason.isEmpty ? "" : ": \(device.reason)"
+            lines.append("device \(device.name) (\(device.role.rawValue.lowercased()), \(device.uri)): \(device.state.rawValue)\(reason)")
+        }
+        for link in status.links { lines += self.lines(link) }
+        for sharing in status.sharing {
+            lines.append("schedule of \(sharing.device): efficiency \(format(sharing.scheduleEfficiency, 3))")
+            for share in sharing.links {
+                lines.append(
+                    "  \(share.link): \(share.slots) slots, \(share.refusals) refused, share \(format(share.share, 3)), "
+                        + "sharing penalty \(format(share.sharingPenalty, 3))")
+            }
+        }
+        return lines
+    }
+
+    static func lines(_ link: LinkStatus) -> [String] {
+        var lines = [
+            "link \(link.link) to \(link.peer) (\(link.role.rawValue.lowercased()) here): \(link.state.rawValue)"
+                + (link.reason.isEmpty ? "" : ", \(link.reason)")
+        ]
+        lines.append(
+            "  channel \(link.connected ? "up" : "down"), receiver \(link.receiverReady ? "ready" : "not ready")"
+                + (link.receiverReason.isEmpty ? "" : " (\(link.receiverReason))") + ", \(link.calibrationSymbols) calibration symbols")
+        if let block = link.block {
+            let snr = link.snr.map { ", SNR \(format($0, 4))" } ?? ""
+            lines.append(
+                "  block \(block) \(link.stage ?? "-"): \(format(100 * link.progress, 1)) %, \(link.framesDecoded) frames decoded, "
+                    + "\(link.framesFailed) failed, slot \(link.slot.map(String.init) ?? "-")\(snr)")
+        }
+        if let last = link.last {
+            lines.append(
+                "  last block: T \(format(last.transmittance, 5)), xi \(format(last.excessNoise, 5)) (at most \(format(last.excessNoiseWorst, 5))), "
+                    + "SNR \(format(last.snr, 4)), FER \(format(last.frameErrorRate, 4)), \(last.depositedBits) bits; \(last.limitedBy)")
+        }
+        lines.append(
+            "  \(link.blocksDeposited) blocks, \(link.bitsDeposited) bits, \(format(link.keyRate, 0)) b/s of device time, "
+                + "\(format(link.wallRate, 0)) b/s on the wall; pads \(link.padForward ?? 0) and \(link.padBackward ?? 0) bytes")
+        for alarm in link.alarms { lines.append("  \(alarm.severity.rawValue) \(alarm.kind): \(alarm.text)") }
+        return lines
+    }
+
+    static func lines(_ block: LinkBlock) -> [String] {
+        [
+            "block \(block.block): \(block.symbols) symbols in \(block.slots) slots, \(block.framesDecoded) frames decoded, \(block.framesFailed) failed",
+            "  T \(format(block.transmittance, 5)) (at least \(format(block.transmittanceWorst, 5))), "
+                + "xi \(format(block.excessNoise, 5)) (at most \(format(block.excessNoiseWorst, 5))) SNU, "
+                + "SNR \(format(block.snr, 4)), beta \(format(block.reconciliationEfficiency, 4)), \(block.calibrationSymbols) calibration symbols",
+            "  raw \(block.rawBits) - disclosed \(block.disclosedBits) - Holevo \(block.holevoBits) - finite size = secret \(block.secretBits) bits",
+            "  secret \(block.secretBits) - pads \(block.padBits) = deposited \(block.depositedBits) bits (\(block.provenance.rawValue), "
+                + "epsilon \(block.epsilon)); \(block.limitedBy)",
+        ]
+    }
+
+    private static func format(_ value: Double, _ digits: Int) -> String { String(format: "%.\(digits)f", value) }
+}
