@@ -15,6 +15,7 @@ public enum PostProcessingError: Error, Equatable, CustomStringConvertible {
     case tooFewSamples(what: String, found: Int, needed: Int)
     case saturated(what: String, share: Double, limit: Double)
     case noShotNoise(shot: Double, dark: Double)
+    case belowShotNoise(signal: Double, shot: Double)
     case noCorrelation(slope: Double, uncertainty: Double)
     case outOfRange(quantity: String, value: Double, allowed: String)
     case lengthMismatch(what: String, expected: Int, found: Int)
@@ -27,6 +28,9 @@ public enum PostProcessingError: Error, Equatable, CustomStringConvertible {
             "\(what): a share of \(share) of the samples is saturated, above \(limit): lower the gain or the power; the block is void"
         case .noShotNoise(let shot, let dark):
             "variance with the local oscillator on (\(shot) LSB^2) is not above the dark variance (\(dark) LSB^2): check the local oscillator"
+        case .belowShotNoise(let signal, let shot):
+            "the signal's noise (\(signal) SNU) lies below the calibrated shot noise (\(shot) SNU), which no channel does: light during calibration, "
+                + "or a local oscillator that lost power since: calibrate again, the block is void"
         case .noCorrelation(let slope, let uncertainty):
             "transmitter's and receiver's symbols are not correlated: slope \(slope), uncertainty \(uncertainty)"
         case .outOfRange(let quantity, let value, let allowed): "\(quantity) is \(value), it must be \(allowed)"

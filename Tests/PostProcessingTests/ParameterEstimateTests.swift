@@ -10,6 +10,8 @@ import Testing
 
     struct Failures {
         var transmittanceLow = 0, transmittanceHigh = 0, noise = 0, holevo = 0
+        /// Blocks that were refused because their noise came out below the calibration's; with honest ends that is rare.
+        var void = 0
     }
 
     static func coverage(_ link: TrueLink, runs: Int, shot: Int, dark: Int, efficiencyError: Double, seed: UInt64) throws -> Failures {
@@ -21,14 +23,28 @@ import Testing
         let holevo = try KeyRate.holevoBound(truth, receiver: .trusted)
         var failures = Failures()
         for _ in 0..<runs {
-            let estimate = try link.estimate(
-                symbols: 1_000_000, shot: shot, dark: dark, efficiencyError: efficiencyError, budget: budget, &draws)
+            let drawn = try draw(link, shot: shot, dark: dark, efficiencyError: efficiencyError, budget: budget, &draws)
+            guard let estimate = drawn else {
+                failures.void += 1
+                continue
+            }
             if link.transmittance < estimate.minimalTransmittance { failures.transmittanceLow += 1 }
             if link.transmittance > estimate.maximalTransmittance { failures.transmittanceHigh += 1 }
             if link.excessNoise > estimate.maximalExcessNoise { failures.noise += 1 }
             if holevo > estimate.worstHolevoBound { failures.holevo += 1 }
         }
         return failures
+    }
+
+    /// `nil` where the block is void.
+    static func draw(
+        _ link: TrueLink, shot: Int, dark: Int, efficiencyError: Double, budget: SecurityBudget, _ draws: inout Draws
+    ) throws -> ParameterEstimate? {
+        do {
+            return try link.estimate(symbols: 1_000_000, shot: shot, dark: dark, efficiencyError: efficiencyError, budget: budget, &draws)
+        } catch PostProcessingError.belowShotNoise {
+            return nil
+        }
     }
 
     /// 1e4 blocks, every source of error drawn from its own distribution: each bound fails in at most 1 % of them, but for 4 standard deviations.
@@ -40,6 +56,7 @@ import Testing
         #expect(failures.transmittanceLow <= allowed && failures.transmittanceHigh <= allowed)
         #expect(failures.noise <= allowed)
         #expect(failures.holevo <= allowed)
+        #expect(failures.void <= allowed)
     }
 
     /// With everything but the signal known, one bound acts alone: it fails about as often as it says, so it is not idle either.
@@ -54,7 +71,9 @@ import Testing
 
     /// The same with only the calibration unsure: its own statistics are in the bound.
     @Test func calibrationErrorIsCovered() throws {
-        let failures = try Self.coverage(TrueLink(), runs: 10_000, shot: 20_000, dark: 1_000_000, efficiencyError: 0, seed: 3)
+        // So much noise that no block is void.
+        let failures = try Self.coverage(
+            TrueLink(excessNoise: 0.6), runs: 10_000, shot: 20_000, dark: 1_000_000, efficiencyError: 0, seed: 3)
         #expect((30...140).contains(failures.noise), "\(failures.noise)")
     }
 
@@ -194,6 +213,44 @@ import Testing
             try ParameterEstimate.estimate(
                 sums: sums, calibration: calibration, efficiency: ReceiverEfficiency(0.8, standardError: 0), budget: SecurityBudget())
         }
+    }
+
+    /// One per cent of light during calibration would hide .15 SNU of excess noise at 6 dB: no key, and the change is plain to see.
+    @Test func lightDuringCalibrationVoidsTheBlock() throws {
+        var draws = Draws(11)
+        let link = TrueLink()
+        let (symbols, light) = (20_000_000, 0.01)
+        let honest = try link.calibration(shot: symbols, dark: symbols, &draws)
+        let lit = try NoiseCalibration(
+            dark: link.calibration(link.unit * 0.05, symbols: symbols, &draws),
+            shot: link.calibration(link.unit * (1.05 + light), symbols: symbols, &draws))
+        #expect(
+            performing: {
+                try ParameterEstimate.estimate(
+                    sums: link.sums(symbols: symbols, calibration: lit, &draws), calibration: lit,
+                    efficiency: ReceiverEfficiency(0.8, standardError: 0), budget: SecurityBudget())
+            }, throws: { if case PostProcessingError.belowShotNoise = $0 { true } else { false } })
+        let change = lit.change(since: honest)
+        #expect(abs(change.relative - light) < 5 * change.standardError && change.relative > 10 * change.standardError)
+        let again = try link.calibration(shot: symbols, dark: symbols, &draws).change(since: honest)
+        #expect(abs(again.relative) < 5 * again.standardError)
+    }
+
+    /// The same from the other side: what the calibration may have drifted widens the bounds.
+    @Test func driftAllowanceWidensTheBounds() throws {
+        var draws = Draws(12)
+        let link = TrueLink()
+        let calibration = try link.calibration(shot: 50_000_000, dark: 5_000_000, &draws)
+        let sums = link.sums(symbols: 50_000_000, calibration: calibration, &draws)
+        let bounds = try [0, 1e-4, 1e-3].map { drift in
+            try ParameterEstimate.estimate(
+                sums: sums, calibration: NoiseCalibration(dark: calibration.dark, shot: calibration.shot, drift: drift),
+                efficiency: ReceiverEfficiency(0.8, standardError: 0), budget: SecurityBudget())
+        }
+        // A relative error of 1e-3 in the shot noise is worth 1e-3 * 2 * 1.05 / (eta T) of excess noise.
+        let expected = 1e-3 * 2 * 1.05 / (0.8 * 0.251)
+        #expect(abs((bounds[2].maximalExcessNoise - bounds[0].maximalExcessNoise) / expected - 1) < 0.05)
+        #expect(bounds[0].worstHolevoBound < bounds[1].worstHolevoBound && bounds[1].worstHolevoBound < bounds[2].worstHolevoBound)
     }
 
     @Test func mergingWindowsIsExact() {

@@ -62,6 +62,8 @@ struct ConfidenceRegion {
         guard shot.low > dark.high else {
             throw .noShotNoise(shot: calibration.shot.variance, dark: calibration.dark.variance)
         }
+        // A calibration that is too high would hide an eavesdropper's noise.
+        guard signal.high >= shot.low else { throw .belowShotNoise(signal: signal.estimate, shot: shot.estimate) }
         modulationVariance = try Self.variance(sums.xx / m, samples: m, z: z, drift: 0)
         efficiencyError = eta.standardError
         efficiency = Interval(
