@@ -2,9 +2,7 @@
 
 import ArgumentParser
 import Foundation
-import KeyMaterial
 import PostProcessing
-import QKDModel
 
 /// One figure of the bench. `baseline` is what keeping up with the hardware needs; a `ratio` of 1 or more does.
 struct BenchFigure: Codable, Sendable {
@@ -47,7 +45,9 @@ struct BenchCommand: AsyncParsableCommand {
 
     func run() async throws {
         var figures = try reconciliation()
-        figures.append(try privacyAmplification())
+        figures += try privacyAmplification()
+        figures += try await emulator()
+        if !noLab { figures += try await endToEnd() }
         print(Self.table(figures))
         if let json {
             let encoder = JSONEncoder()
@@ -69,18 +69,59 @@ struct BenchCommand: AsyncParsableCommand {
         }
     }
 
-    /// A block of Norte's size: 5e7 symbols in frames, hashed to the share that 6 dB leave.
-    private func privacyAmplification() throws -> BenchFigure {
-        let (inputBits, outputBits) = (10_000_000, 1_000_000)
-        let random = KernelRandom()
-        let input = SecretBytes(count: inputBits / 8, random: random)
-        let seed = random.bytes(ToeplitzHash.seedBytes(inputBits: inputBits, outputBits: outputBits))
-        let clock = ContinuousClock()
-        let start = clock.now
-        _ = try ToeplitzHash.hash(input: [input], inputBits: inputBits, outputBits: outputBits, seed: seed)
-        let seconds = (clock.now - start) / .seconds(1)
-        // A rate .10 code leaves 10 million core bits of 5e7 symbols: 10 s at 5 Mbaud.
-        return BenchFigure("privacy amplification, 10 to 1 Mbit", Double(inputBits) / seconds, "input bit/s", baseline: 1e6)
+    /// Whole blocks of the Madrid testbed: a rate .10 code leaves 1e7 core bits of 5e7 symbols, which take 10 s to arrive.
+    private func privacyAmplification() throws -> [BenchFigure] {
+        try [(10_000_000, 1_500_000), (30_000_000, 1_500_000)].map { input, output in
+            let run = try PrivacyAmplificationBenchmark.run(inputBits: input, outputBits: output)
+            return BenchFigure(
+                "privacy amplification, \(input / 1_000_000) Mbit to \(Double(output) / 1e6) Mbit", run.inputBitsPerSecond, "input bit/s",
+                baseline: 1e6)
+        }
+    }
+
+    private func emulator() async throws -> [BenchFigure] {
+        struct Answer: Decodable {
+            var symbols_per_second: Double
+        }
+        let text = try await output(of: "qkd-emulator", ["bench", "--json"])
+        let answer = try JSONDecoder().decode(Answer.self, from: text)
+        return [BenchFigure("emulator, transmitter and receiver on one core", answer.symbols_per_second, "symbol/s", baseline: 5e6)]
+    }
+
+    /// Symbols to stored keys by all programs of a small lab.
+    private func endToEnd() async throws -> [BenchFigure] {
+        let folder = try scratch()
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let file = folder + "/result.json"
+        _ = try await output(of: "qkdctl", ["lab", "run", testbed, "--folder", folder + "/lab", "--json", file, "--minutes", "1"])
+        let result = try JSONDecoder().decode(LabResult.self, from: Data(contentsOf: URL(filePath: file)))
+        return [
+            BenchFigure(
+                "end to end, \(result.links.map(\.name).joined(separator: ", "))", result.realTimeFactor, "x real time", baseline: 1)
+        ]
+            + result.links.map { BenchFigure("key rate of \($0.name)", $0.keyRateBps, "bit/s of device time") }
+    }
+
+    private func scratch() throws -> String {
+        let folder = NSTemporaryDirectory() + "bench-" + UUID().uuidString.prefix(8)
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+        return folder
+    }
+
+    /// Standard output of a program of this build.
+    /// - Throws: `LabError.commandFailed` where it fails.
+    private func output(of name: String, _ arguments: [String]) async throws -> Data {
+        let folder = try scratch()
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let plan = try ChildPlan(
+            name: name, command: [Lab.programFolder() + "/" + name] + arguments, folder: FileManager.default.currentDirectoryPath,
+            output: folder + "/run")
+        let child = try await ChildProcess.start(plan)
+        let end = await child.wait()
+        guard end == .exited(0) else {
+            throw LabError.commandFailed(command: ([name] + arguments).joined(separator: " "), end: end, tail: child.tail())
+        }
+        return try Data(contentsOf: URL(filePath: plan.output + ".out"))
     }
 
     static func table(_ figures: [BenchFigure]) -> String {

@@ -28,8 +28,12 @@ final class Lab: Sendable {
         plan = try LabPlan(bed, file: testbed, freePort: FreePorts.next)
         self.folder = LabFolder(path: absolutePath(folder ?? "lab/\(bed.testbed)"))
         self.pace = pace
-        let program = try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
-        programs = (program as NSString).deletingLastPathComponent
+        programs = try Self.programFolder()
+    }
+
+    /// Where this program stands, its siblings do.
+    static func programFolder() throws -> String {
+        (try FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe") as NSString).deletingLastPathComponent
     }
 
     func say(_ text: String) { screen.withLock { $0.say(text) } }
@@ -87,7 +91,7 @@ final class Lab: Sendable {
     /// - Returns: whether it was interrupted.
     private func follow(_ watch: LabWatch, _ supervisor: Supervisor, _ ending: Ending) async throws -> Bool {
         while !Task.isCancelled {
-            try await watch.poll()
+            await watch.poll()
             show(watch.table)
             if let problem = await supervisor.problem { throw problem }
             let minutes = watch.seconds / 60
@@ -107,7 +111,7 @@ final class Lab: Sendable {
             for link in plan.links where watch.hasKey(link) {
                 equal[link.name] = try await fetchAndCompare(link)
             }
-            return watch.result(keysEqual: equal)
+            return await watch.result(keysEqual: equal)
         }.value
     }
 }

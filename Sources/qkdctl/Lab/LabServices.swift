@@ -11,6 +11,7 @@ extension Lab {
         for link in plan.links {
             let (here, there) = (link.transmitterSite, link.receiverSite)
             try installStoreSecret(here, there)
+            try await installLinkSecret(here, there)
         }
     }
 
@@ -26,6 +27,13 @@ extension Lab {
                 try FileManager.default.copyItem(atPath: "\(folder.path)/pki/\(name)", toPath: "\(folder.site(site.name))/pki/\(name)")
             }
         }
+    }
+
+    /// Made once and carried to the far end, for the classical channel (docs/wire/classical-channel.md).
+    private func installLinkSecret(_ here: String, _ there: String) async throws {
+        let made = folder.site(here) + "/secrets/" + there
+        try await command("qkdctl", ["secret", "make", made])
+        try FileManager.default.copyItem(atPath: made, toPath: folder.site(there) + "/secrets/" + here)
     }
 
     /// The same random file at both ends, for the KM link (docs/wire/km-link.md).

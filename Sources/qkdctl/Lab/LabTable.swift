@@ -12,6 +12,8 @@ struct LabRow: Sendable, Equatable {
     var receiver: String
     /// What the slot or calibration window of the moment is.
     var activity: String
+    /// Shot-noise symbols that the running block can count on, and their age.
+    var calibration: String
     /// Share of the running block, 0 to 1.
     var progress: Double?
     var snr: Double?
@@ -30,7 +32,8 @@ struct LabRow: Sendable, Equatable {
 
 enum LabTable {
     private static let heads = [
-        "link", "state", "transmitter", "receiver", "now", "block", "SNR", "T", "xi/SNU", "FER", "key rate", "stored", "blocks",
+        "link", "state", "transmitter", "receiver", "now", "calibration", "block", "SNR", "T", "xi/SNU", "FER", "key rate", "stored",
+        "blocks",
     ]
 
     /// - Returns: the table's lines: a head, one line per link, and the reasons of links that stand still.
@@ -38,7 +41,7 @@ enum LabTable {
         let cells = [heads] + rows.map(cells)
         let widths = heads.indices.map { column in cells.map { $0[column].count }.max() ?? 0 }
         var lines = cells.map { row in
-            row.enumerated().map { pad($0.element, to: widths[$0.offset], right: $0.offset >= 6) }.joined(separator: "  ")
+            row.enumerated().map { pad($0.element, to: widths[$0.offset], right: $0.offset >= 7) }.joined(separator: "  ")
         }
         lines.insert(widths.map { String(repeating: "-", count: $0) }.joined(separator: "  "), at: 1)
         lines += rows.compactMap { row in row.reason.map { "\(row.link): \($0)" } }
@@ -48,7 +51,7 @@ enum LabTable {
 
     private static func cells(_ row: LabRow) -> [String] {
         [
-            row.link, row.state, row.transmitter, row.receiver, row.activity,
+            row.link, row.state, row.transmitter, row.receiver, row.activity, row.calibration,
             bar(row.progress), number(row.snr, "%.4f"), number(row.transmittance, "%.4f"), number(row.excessNoise, "%.4f"),
             number(row.frameErrors, "%.3f"), row.keyRate.map(rate) ?? "-", bits(row.storedBits), "\(row.blocks)",
         ]

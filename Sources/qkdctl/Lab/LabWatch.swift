@@ -12,9 +12,12 @@ final class LabWatch: Sendable {
     private let started: ContinuousClock.Instant
     private let state = Mutex(State())
     private let stores: [String: LocalClient]
+    private let services: [String: LocalClient]
 
     private struct State {
+        /// By site.
         var stores: [String: StoreStatus] = [:]
+        var services: [String: LinkServiceStatus] = [:]
         /// Seconds after the start at which a link's first key stood in both stores.
         var firstKey: [String: Double] = [:]
     }
@@ -23,6 +26,7 @@ final class LabWatch: Sendable {
         self.lab = lab
         self.started = started
         stores = Self.clients(lab, "lkmsd")
+        services = Self.clients(lab, "linkd")
     }
 
     private static func clients(_ lab: Lab, _ service: String) -> [String: LocalClient] {
@@ -35,7 +39,7 @@ final class LabWatch: Sendable {
     var seconds: Double { (ContinuousClock.now - started) / .seconds(1) }
 
     /// One round of questions.
-    func poll() async throws {
+    func poll() async {
         await withTaskGroup(of: Void.self) { group in
             for (site, client) in stores {
                 group.addTask {
@@ -43,16 +47,27 @@ final class LabWatch: Sendable {
                     self.state.withLock { $0.stores[site] = status }
                 }
             }
-        }
-        for link in lab.plan.links where storedBits(link) > 0 {
-            let now = seconds
-            state.withLock { state in
-                guard state.firstKey[link.name] == nil else { return }
-                state.firstKey[link.name] = now
-                lab.say("\(link.name): first key stored at both ends after \(Int(now)) s")
+            for (site, client) in services {
+                group.addTask {
+                    guard let status: LinkServiceStatus = try? await client.get(LinkRoutes.status) else { return }
+                    self.state.withLock { $0.services[site] = status }
+                }
             }
         }
+        for link in lab.plan.links where storedBits(link) > 0 { noteFirstKey(link) }
     }
+
+    private func noteFirstKey(_ link: LabLink) {
+        let now = seconds
+        let isFirst = state.withLock { state in
+            guard state.firstKey[link.name] == nil else { return false }
+            state.firstKey[link.name] = now
+            return true
+        }
+        if isFirst { lab.say("\(link.name): first key stored at both ends after \(Int(now)) s") }
+    }
+
+    // MARK: - What is known
 
     /// Ever confirmed bits, the lesser of both ends.
     func storedBits(_ link: LabLink) -> Int {
@@ -66,13 +81,58 @@ final class LabWatch: Sendable {
     func hasKey(_ link: LabLink) -> Bool { storedBits(link) > 0 }
     var everyLinkHasKey: Bool { lab.plan.links.allSatisfy(hasKey) }
 
-    var table: [String] {
-        let rows = lab.plan.links.map { link in
-            LabRow(
-                link: link.name, state: "-", transmitter: "-", receiver: "-", activity: "-", storedBits: storedBits(link), blocks: 0)
-        }
-        return LabTable.lines(rows, seconds: seconds)
+    private func status(_ link: LabLink, at site: String) -> LinkStatus? {
+        state.withLock { $0.services[site]?.links.first { $0.link.rawValue == link.name } }
     }
+
+    private func device(_ link: LabLink, at site: String) -> LinkDevice? {
+        let name = status(link, at: site)?.device
+        return state.withLock { $0.services[site]?.devices.first { $0.name == name } }
+    }
+
+    // MARK: - The table
+
+    var table: [String] { LabTable.lines(lab.plan.links.map(row), seconds: seconds) }
+
+    private func row(_ link: LabLink) -> LabRow {
+        let (near, far) = (status(link, at: link.transmitterSite), status(link, at: link.receiverSite))
+        let last = near?.last
+        return LabRow(
+            link: link.name, state: near?.state.rawValue ?? "-",
+            transmitter: device(link, at: link.transmitterSite)?.state.rawValue ?? "-",
+            receiver: device(link, at: link.receiverSite)?.state.rawValue ?? "-", activity: activity(near),
+            calibration: calibration(far), progress: near?.progress, snr: near?.snr ?? last?.snr, transmittance: last?.transmittance,
+            excessNoise: last?.excessNoise, frameErrors: frameErrors(near), keyRate: near.flatMap { $0.keyRate > 0 ? $0.keyRate : nil },
+            storedBits: storedBits(link), blocks: near?.blocksDeposited ?? 0, reason: remark(near, link))
+    }
+
+    private func activity(_ status: LinkStatus?) -> String {
+        guard let status else { return "starting" }
+        if status.slotOpen, let slot = status.slot { return "slot \(slot)" }
+        return status.receiverReady ? status.stage ?? "waiting" : "calibrating"
+    }
+
+    /// Shot-noise symbols of the running block, and how old the newest are.
+    private func calibration(_ status: LinkStatus?) -> String {
+        guard let status, status.calibrationSymbols > 0 else { return "-" }
+        let age = status.shotAge.map { String(format: ", %.0f s", $0) } ?? ""
+        return String(format: "%.0f M", Double(status.calibrationSymbols) / 1e6) + age
+    }
+
+    private func frameErrors(_ status: LinkStatus?) -> Double? {
+        guard let status, status.framesDecoded + status.framesFailed > 0 else { return status?.last?.frameErrorRate }
+        return Double(status.framesFailed) / Double(status.framesDecoded + status.framesFailed)
+    }
+
+    /// Alarms, and the reason of a link that does not run.
+    private func remark(_ status: LinkStatus?, _ link: LabLink) -> String? {
+        guard let status else { return "the link service at \(link.transmitterSite) does not answer yet" }
+        let alarms = status.alarms.map { "\($0.severity.rawValue) \($0.kind): \($0.text)" }
+        if !alarms.isEmpty { return alarms.joined(separator: "; ") }
+        return status.state == .active || status.reason.isEmpty ? nil : status.reason
+    }
+
+    // MARK: - The result
 
     /// What keeps the result from being a success, in words.
     func missing(in result: LabResult) -> [String] {
@@ -82,7 +142,39 @@ final class LabWatch: Sendable {
         }
     }
 
-    func result(keysEqual: [String: Bool]) -> LabResult {
-        LabResult(links: [], realTimeFactor: 0, seconds: seconds)
+    /// - Parameter keysEqual: by link, what the applications found.
+    func result(keysEqual: [String: Bool]) async -> LabResult {
+        let seconds = seconds
+        var links: [LabResult.Link] = []
+        var longest = (device: 0.0, wall: 1.0)
+        for link in lab.plan.links {
+            let blocks = await blocks(link)
+            if let first = blocks.first, let last = blocks.last, last.deviceSeconds > longest.device {
+                longest = (last.deviceSeconds, max(last.ended.timeIntervalSince(first.began), 0.001))
+            }
+            links.append(entry(link, blocks, seconds: seconds, keysEqual: keysEqual[link.name] ?? false))
+        }
+        return LabResult(links: links, realTimeFactor: longest.device / longest.wall, seconds: seconds)
+    }
+
+    private func blocks(_ link: LabLink) async -> [LinkBlock] {
+        guard let client = services[link.transmitterSite] else { return [] }
+        return (try? await client.get(LinkRoutes.blocks.replacing(":id", with: link.name))) ?? []
+    }
+
+    private func entry(_ link: LabLink, _ blocks: [LinkBlock], seconds: Double, keysEqual: Bool) -> LabResult.Link {
+        let status = status(link, at: link.transmitterSite)
+        let best = blocks.last { $0.secretBits > 0 } ?? blocks.last ?? status?.last
+        let (decoded, failed) = (blocks.reduce(0) { $0 + $1.framesDecoded }, blocks.reduce(0) { $0 + $1.framesFailed })
+        let stored = storedBits(link)
+        let deviceSeconds = blocks.last?.deviceSeconds ?? 0
+        return LabResult.Link(
+            name: link.name, lossDB: link.bed.lossDB, symbols: Int(blocks.reduce(0) { $0 + $1.symbols }),
+            transmittance: best?.transmittance ?? 0, excessNoiseSNU: best?.excessNoise ?? 0, snrPerQuadrature: best?.snr ?? 0,
+            frameErrorRate: decoded + failed > 0 ? Double(failed) / Double(decoded + failed) : 0,
+            reconciliationEfficiency: best?.reconciliationEfficiency ?? 0, epsilon: best?.epsilon ?? 0, secretBitsStored: stored,
+            keyRateBps: deviceSeconds > 0 ? Double(blocks.reduce(0) { $0 + $1.depositedBits }) / deviceSeconds : 0,
+            wallRateBps: Double(stored) / max(seconds, 0.001), keysEqual: keysEqual, referenceKeyRateBps: link.bed.referenceKeyRateBps,
+            limitedBy: best?.limitedBy ?? status?.reason ?? "its link service never answered")
     }
 }
