@@ -5,11 +5,11 @@ import FirmwareSim
 import Foundation
 import Testing
 
+/// The project's folder.
+let packageFolder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent().path
+
 /// The repository's own testbed files.
-func testbedFile(_ name: String) -> String {
-    URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
-        .appendingPathComponent("firmware-sim/testbeds/\(name).yaml").path
-}
+func testbedFile(_ name: String) -> String { "\(packageFolder)/firmware-sim/testbeds/\(name).yaml" }
 
 /// A symbol frame as docs/wire/instrument-protocol.md, section 2, lays it out.
 struct Frame: Equatable {
