@@ -83,7 +83,7 @@ struct BenchCommand: AsyncParsableCommand {
         struct Answer: Decodable {
             var symbols_per_second: Double
         }
-        let text = try await output(of: "qkd-emulator", ["bench", "--json"])
+        let text = try await output(of: "qkd-emulator", ["--bench", "200000000", "--json"])
         let answer = try JSONDecoder().decode(Answer.self, from: text)
         return [BenchFigure("emulator, transmitter and receiver on one core", answer.symbols_per_second, "symbol/s", baseline: 5e6)]
     }

@@ -13,7 +13,10 @@ struct Program: AsyncParsableCommand {
         discussion: "The devices speak docs/wire/instrument-protocol.md. The program runs until SIGINT or SIGTERM.")
 
     @Option(help: "Testbed file (YAML).")
-    var testbed: String
+    var testbed: String?
+
+    @Option(help: ArgumentHelp("Measure how fast symbols are made, with this many of them, and stop.", valueName: "symbols"))
+    var bench: Int?
 
     @Option(help: "real: wall time, what is not read in time is lost; follow: time waits for readers.")
     var pace: PaceName = .follow
@@ -33,10 +36,14 @@ struct Program: AsyncParsableCommand {
     enum PaceName: String, ExpressibleByArgument, CaseIterable { case real, follow }
 
     func validate() throws {
+        guard (testbed == nil) != (bench == nil) else { throw ValidationError("either --testbed or --bench is needed") }
+        guard bench ?? 1 > 0 else { throw ValidationError("--bench must be above 0") }
         guard speed > 0, speed <= 10_000 else { throw ValidationError("--speed must be above 0 and at most 10000") }
     }
 
     func run() async throws {
+        if let bench { return try measure(bench) }
+        guard let testbed else { return }
         var configuration = try TestbedConfiguration(file: testbed)
         if let seed { configuration.seed = seed }
         if anyPorts { configuration.useAnyPorts() }
@@ -45,6 +52,11 @@ struct Program: AsyncParsableCommand {
         fflush(nil)
         await Signals.wait()
         await server.stop()
+    }
+
+    private func measure(_ symbols: Int) throws {
+        let rate = try EmulatorBenchmark.run(symbols: symbols)
+        print(json ? "{\"symbols_per_second\":\(rate)}" : "\((rate / 1e5).rounded() / 10) million symbols/s on one core")
     }
 
     static func table(_ endpoints: [Endpoint]) -> String {
