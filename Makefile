@@ -8,7 +8,7 @@ DEMO_OPTIONS = $(if $(MINUTES),--minutes $(MINUTES)) $(if $(STAY),--stay)
 # Targets without servers, devices or databases: what the sanitizers run.
 SANITIZED = QKDModel,KeyMaterial,QuantumOptics,PostProcessing,Transport,Instruments
 
-.PHONY: deps deps-build build demo test test-programs test-clients sanitize bench check docs clean
+.PHONY: deps deps-build build demo test sanitize bench check docs clean
 
 build: deps-build ## programs, in .build/release
 	$(SWIFT) build $(RELEASE)
@@ -19,7 +19,7 @@ demo: deps-build ## emulated Madrid distils keys in front of you
 
 test: deps ## everything that can fail: units, real programs, sanitizers
 	$(SWIFT) build $(RELEASE) --build-tests
-	scripts/run-tests
+	scripts/run-tests $(SANITIZED)
 
 sanitize: ## address and thread sanitizers over the state machines
 	scripts/run-sanitizers $(SANITIZED)
@@ -33,7 +33,7 @@ check: ## layers, format, words; warnings are errors in every build
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests firmware-sim
 	scripts/check-words
 
-docs: ## every command's help, in docs/commands.md
+docs: build ## every command's help, in docs/commands.md
 	scripts/make-docs
 
 deps: ## Debian and Python packages
