@@ -5,8 +5,9 @@ SWIFT ?= swift
 RELEASE = -c release
 TESTBED ?= firmware-sim/testbeds/madrid.yaml
 DEMO_OPTIONS = $(if $(MINUTES),--minutes $(MINUTES)) $(if $(STAY),--stay)
-# Targets without servers, devices or databases: what the sanitizers run.
-SANITIZED = QKDModel,KeyMaterial,QuantumOptics,PostProcessing,Transport,Instruments
+# Targets without servers and databases: what the sanitizers run.
+SANITIZED = address=QKDModel,KeyMaterial,QuantumOptics,PostProcessing,Transport,Instruments \
+	thread=QKDModel,KeyMaterial,QuantumOptics,PostProcessing
 
 .PHONY: deps deps-build build demo test sanitize bench check docs clean
 

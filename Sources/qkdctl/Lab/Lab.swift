@@ -92,7 +92,7 @@ final class Lab: Sendable {
     private func follow(_ watch: LabWatch, _ supervisor: Supervisor, _ ending: Ending) async throws -> Bool {
         while !Task.isCancelled {
             await watch.poll()
-            show(watch.table)
+            show(watch.table(width: screen.withLock { $0.width }))
             if let problem = await supervisor.problem { throw problem }
             let minutes = watch.seconds / 60
             let longEnough = minutes >= ending.minutes ?? 0

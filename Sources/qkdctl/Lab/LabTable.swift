@@ -36,17 +36,38 @@ enum LabTable {
         "blocks",
     ]
 
-    /// - Returns: the table's lines: a head, one line per link, and the reasons of links that stand still.
-    static func lines(_ rows: [LabRow], seconds: Double) -> [String] {
+    /// - Parameter width: columns of text; a wider table is continued below itself.
+    /// - Returns: the table's lines, the reasons of links that stand still, and the time.
+    static func lines(_ rows: [LabRow], seconds: Double, width: Int) -> [String] {
         let cells = [heads] + rows.map(cells)
         let widths = heads.indices.map { column in cells.map { $0[column].count }.max() ?? 0 }
-        var lines = cells.map { row in
-            row.enumerated().map { pad($0.element, to: widths[$0.offset], right: $0.offset >= 7) }.joined(separator: "  ")
+        var lines: [String] = []
+        for columns in groups(widths, within: width) {
+            func line(_ row: [String]) -> String {
+                columns.map { pad(row[$0], to: widths[$0], right: $0 >= 7) }.joined(separator: "  ")
+            }
+            lines.append(line(heads))
+            lines.append(columns.map { String(repeating: "-", count: widths[$0]) }.joined(separator: "  "))
+            lines += cells.dropFirst().map(line)
         }
-        lines.insert(widths.map { String(repeating: "-", count: $0) }.joined(separator: "  "), at: 1)
         lines += rows.compactMap { row in row.reason.map { "\(row.link): \($0)" } }
         lines.append("running for \(Int(seconds)) s")
         return lines
+    }
+
+    /// Columns that fit beside each other; the first, the link's name, opens every group.
+    private static func groups(_ widths: [Int], within width: Int) -> [[Int]] {
+        var groups: [[Int]] = [[0]]
+        var used = widths[0]
+        for column in widths.indices.dropFirst() {
+            if used + 2 + widths[column] > width, groups[groups.count - 1].count > 1 {
+                groups.append([0])
+                used = widths[0]
+            }
+            groups[groups.count - 1].append(column)
+            used += 2 + widths[column]
+        }
+        return groups
     }
 
     private static func cells(_ row: LabRow) -> [String] {
@@ -113,7 +134,6 @@ struct LabScreen {
             put(lines.joined(separator: "\n") + "\n")
             return
         }
-        let width = Self.width()
         put(erased() + lines.map { String($0.prefix(width)) }.joined(separator: "\n") + "\n")
         drawn = lines.count
     }
@@ -122,10 +142,10 @@ struct LabScreen {
         live && drawn > 0 ? "\u{1b}[\(drawn)A\u{1b}[J" : ""
     }
 
-    /// Lines longer than the terminal would wrap and break the count.
-    private static func width() -> Int {
+    /// Columns of the terminal. Lines longer than that would wrap and break the count of what is to be replaced.
+    var width: Int {
         var size = winsize()
-        guard ioctl(STDERR_FILENO, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 20 else { return 200 }
+        guard live, ioctl(STDERR_FILENO, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 20 else { return 200 }
         return Int(size.ws_col)
     }
 

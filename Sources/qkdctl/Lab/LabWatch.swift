@@ -92,7 +92,7 @@ final class LabWatch: Sendable {
 
     // MARK: - The table
 
-    var table: [String] { LabTable.lines(lab.plan.links.map(row), seconds: seconds) }
+    func table(width: Int) -> [String] { LabTable.lines(lab.plan.links.map(row), seconds: seconds, width: width) }
 
     private func row(_ link: LabLink) -> LabRow {
         let (near, far) = (status(link, at: link.transmitterSite), status(link, at: link.receiverSite))
