@@ -43,7 +43,8 @@ final class LinkBench {
     private(set) var receiver: End
 
     init(
-        _ channel: SyntheticChannel = SyntheticChannel(), blockSymbols: Int = 4_000_000, slotSymbols: Int = 2_000_000, secretBytes: Int = 65536,
+        _ channel: SyntheticChannel = SyntheticChannel(), blockSymbols: Int = 4_000_000, slotSymbols: Int = 2_000_000,
+        secretBytes: Int = 65536,
         code: String = "r10-n204800", loss: Double? = nil
     ) throws {
         folder = try temporaryFolder()
@@ -88,7 +89,10 @@ final class LinkBench {
         await withTaskGroup(of: Void.self) { group in
             let calibrator = Task { await receiverStation.run() }
             group.addTask {
-                do { try await LinkConversation.transmitter(left, context: transmitter, station: transmitterStation, seats: 2) } catch {
+                do {
+                    try await LinkConversation.transmitter(
+                        left, context: transmitter, station: transmitterStation, seats: [DecodingSeat(), DecodingSeat()])
+                } catch {
                     ends.add("T: \(error)")
                 }
                 left.close()

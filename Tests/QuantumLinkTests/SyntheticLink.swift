@@ -125,7 +125,8 @@ final class SyntheticReceiver: SlotReceiver {
         let channel = line.channel
         let variance = kind == .dark ? channel.electronicNoise : 1 + channel.electronicNoise + channel.calibrationLight
         let batches = (symbols + SyntheticLine.batch - 1) / SyntheticLine.batch
-        return Feed(line, kind: kind == .dark ? .dark : .shot, sigma: channel.unit * variance.squareRoot(), gain: 0, batches: batches, stream: 7)
+        return Feed(
+            line, kind: kind == .dark ? .dark : .shot, sigma: channel.unit * variance.squareRoot(), gain: 0, batches: batches, stream: 7)
     }
 
     func start() async throws -> any SymbolFeed {
@@ -161,7 +162,10 @@ final class SyntheticReceiver: SlotReceiver {
         let left: Mutex<Int>
         let running: MutexBox?
 
-        init(_ line: SyntheticLine, kind: SymbolBatch.Kind, sigma: Double, gain: Double, batches: Int, stream: UInt64, running: MutexBox? = nil) {
+        init(
+            _ line: SyntheticLine, kind: SymbolBatch.Kind, sigma: Double, gain: Double, batches: Int, stream: UInt64,
+            running: MutexBox? = nil
+        ) {
             self.line = line
             self.kind = kind
             self.sigma = sigma

@@ -74,7 +74,8 @@ struct TransmitterBlock {
 }
 
 /// One decoder and the core it keeps busy.
-actor DecodingSeat {
+package actor DecodingSeat {
+    package init() {}
     private var decoders: [String: FrameDecoder] = [:]
 
     func decode(_ body: FrameBody, code: ReconciliationCode, sent: [Float], snr: Double, maximumPasses: Int) throws -> DecidedFrame {

@@ -29,28 +29,36 @@ package struct SessionContext: Sendable {
 /// One connection of one end, from the handshake to whatever ends it.
 package enum LinkConversation {
     package static func transmitter(
-        _ pipe: any MessagePipe, context: SessionContext, station: TransmitterStation, seats: Int
+        _ pipe: any MessagePipe, context: SessionContext, station: TransmitterStation, seats: [DecodingSeat],
+        established: @Sendable () async -> Void = {}
     ) async throws {
-        let channel = AuthenticatedChannel(pipe)
-        let keys = try await handshake(channel, context)
-        let session = try TransmitterSession(
-            channel: channel, context: context, station: station, keys: keys, seats: (0..<max(1, seats)).map { _ in DecodingSeat() })
-        try await session.run()
+        let (channel, keys) = try await handshake(pipe, context)
+        await established()
+        defer { context.monitor.update { $0.connected = false } }
+        try await TransmitterSession(channel: channel, context: context, station: station, keys: keys, seats: seats).run()
     }
 
     package static func receiver(_ pipe: any MessagePipe, context: SessionContext, station: ReceiverStation) async throws {
-        let channel = AuthenticatedChannel(pipe)
-        let keys = try await handshake(channel, context)
+        let (channel, keys) = try await handshake(pipe, context)
+        try await receiver(channel, keys, context: context, station: station)
+    }
+
+    /// Behind a handshake that is done.
+    static func receiver(
+        _ channel: AuthenticatedChannel, _ keys: EpochKeys, context: SessionContext, station: ReceiverStation
+    ) async throws {
+        defer { context.monitor.update { $0.connected = false } }
         try await ReceiverSession(channel: channel, context: context, station: station, keys: keys).run()
     }
 
-    private static func handshake(_ channel: AuthenticatedChannel, _ context: SessionContext) async throws -> EpochKeys {
+    static func handshake(_ pipe: any MessagePipe, _ context: SessionContext) async throws -> (AuthenticatedChannel, EpochKeys) {
+        let channel = AuthenticatedChannel(pipe)
         do {
             let keys = try await withTimeout(.seconds(10), "the handshake") {
                 try await channel.handshake(context.settings.identity, database: context.database, random: context.random)
             }
             context.monitor.update { $0.connected = true }
-            return keys
+            return (channel, keys)
         } catch {
             channel.close()
             throw error

@@ -1,0 +1,137 @@
+// A message pipe over TCP: NIO cuts the stream into messages, a queue with a high-water mark hands them to the one
+// consumer and stops reading while it is behind.
+
+internal import Foundation
+internal import NIOCore
+internal import NIOPosix
+internal import Synchronization
+
+/// One TCP connection of the classical channel.
+final class NetworkPipe: MessagePipe {
+    /// Bytes that wait for the consumer before reading stops.
+    private static let highWater = 16 << 20
+
+    private let channel: any Channel
+    fileprivate let inbound = MessageQueue<ByteBuffer>()
+    private let waiting = Atomic<Int>(0)
+    private let limit = Atomic<Int>(MessageCodec.handshakeLimit)
+
+    fileprivate init(_ channel: any Channel) { self.channel = channel }
+
+    /// Who is at the other side.
+    var peer: String { channel.remoteAddress.map { "\($0)" } ?? "-" }
+
+    func send(_ message: ByteBuffer) { channel.writeAndFlush(message, promise: nil) }
+
+    func receive() async throws -> ByteBuffer? {
+        guard let message = await inbound.next() else { return nil }
+        let left = waiting.subtract(message.readableBytes, ordering: .sequentiallyConsistent).newValue
+        if left < Self.highWater, left + message.readableBytes >= Self.highWater { channel.read() }
+        return message
+    }
+
+    func setLimit(_ bytes: Int) { limit.store(bytes, ordering: .sequentiallyConsistent) }
+
+    func close() {
+        inbound.close()
+        channel.close(promise: nil)
+    }
+
+    fileprivate func accept(_ message: ByteBuffer) {
+        waiting.add(message.readableBytes, ordering: .sequentiallyConsistent)
+        inbound.put(message)
+    }
+
+    fileprivate var isFull: Bool { waiting.load(ordering: .sequentiallyConsistent) >= Self.highWater }
+    fileprivate var longest: Int { limit.load(ordering: .sequentiallyConsistent) }
+
+    // MARK: Making one
+
+    /// - Throws: what the network says.
+    static func connect(host: String, port: Int, group: any EventLoopGroup) async throws -> NetworkPipe {
+        let channel = try await prepared(ClientBootstrap(group: group)).connectTimeout(.seconds(5)).channelInitializer { channel in
+            channel.eventLoop.makeCompletedFuture { try install(on: channel) }
+        }.connect(host: host, port: port).get()
+        return try await pipe(of: channel)
+    }
+
+    private static func prepared(_ bootstrap: ClientBootstrap) -> ClientBootstrap {
+        bootstrap.channelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .channelOption(.socketOption(.so_keepalive), value: 1)
+            .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 512 << 10))
+            .channelOption(.writeBufferWaterMark, value: .init(low: 1 << 20, high: 16 << 20))
+    }
+
+    fileprivate static func install(on channel: any Channel) throws {
+        try channel.pipeline.syncOperations.addHandler(MessageHandler(NetworkPipe(channel)))
+    }
+
+    private static func pipe(of channel: any Channel) async throws -> NetworkPipe {
+        try await channel.eventLoop.submit { try channel.pipeline.syncOperations.handler(type: MessageHandler.self).pipe }.get()
+    }
+
+    /// Listens until the returned channel is closed; every connection is handed to `accept`.
+    static func listen(
+        host: String, port: Int, group: any EventLoopGroup, accept: @escaping @Sendable (NetworkPipe) -> Void
+    ) async throws -> any Channel {
+        try await ServerBootstrap(group: group)
+            .serverChannelOption(.backlog, value: 16)
+            .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
+            .childChannelOption(.socketOption(.so_keepalive), value: 1)
+            .childChannelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 512 << 10))
+            .childChannelInitializer { channel in
+                channel.eventLoop.makeCompletedFuture {
+                    let pipe = NetworkPipe(channel)
+                    try channel.pipeline.syncOperations.addHandler(MessageHandler(pipe))
+                    accept(pipe)
+                }
+            }
+            .bind(host: host, port: port).get()
+    }
+}
+
+/// Cuts the stream into messages. Reading goes on only while the consumer keeps up.
+private final class MessageHandler: ChannelDuplexHandler {
+    typealias InboundIn = ByteBuffer
+    typealias OutboundIn = ByteBuffer
+    typealias OutboundOut = ByteBuffer
+
+    let pipe: NetworkPipe
+    private var parts = ByteBuffer()
+
+    init(_ pipe: NetworkPipe) { self.pipe = pipe }
+
+    func read(context: ChannelHandlerContext) {
+        // The consumer asks again when it has caught up.
+        if !pipe.isFull { context.read() }
+    }
+
+    func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        var bytes = unwrapInboundIn(data)
+        if parts.readableBytes == 0 { parts.clear() }
+        parts.writeBuffer(&bytes)
+        while let length = parts.getInteger(at: parts.readerIndex, endianness: .little, as: UInt32.self) {
+            guard length >= 1, Int(length) <= pipe.longest else {
+                pipe.close()
+                return
+            }
+            guard parts.readableBytes >= 4 + Int(length) else {
+                parts.reserveCapacity(minimumWritableBytes: 4 + Int(length) - parts.readableBytes)
+                break
+            }
+            parts.moveReaderIndex(forwardBy: 4)
+            // A copy: the consumer's message does not hold the whole stretch of the stream.
+            guard let message = parts.readSlice(length: Int(length)) else { return }
+            pipe.accept(ByteBuffer(bytes: message.readableBytesView))
+        }
+        if parts.readerIndex > 1 << 20 { parts.discardReadBytes() }
+    }
+
+    func channelInactive(context: ChannelHandlerContext) {
+        pipe.inbound.close()
+        context.fireChannelInactive()
+    }
+
+    func errorCaught(context: ChannelHandlerContext, error: any Error) { pipe.close() }
+}

@@ -1,0 +1,71 @@
+// What a link service is told at its start.
+
+public import QKDModel
+
+public struct LinkServiceConfiguration: Sendable {
+    public struct Endpoint: Sendable, Equatable {
+        public var host: String
+        public var port: Int
+
+        /// - Parameter text: `host:port` or `[address]:port`.
+        /// - Throws: `QuantumLinkError.configuration`.
+        public init(_ text: String) throws(QuantumLinkError) {
+            guard let colon = text.lastIndex(of: ":"), let port = Int(text[text.index(after: colon)...]), (0...65535).contains(port),
+                colon > text.startIndex
+            else { throw .configuration("'\(text)' is no host:port") }
+            host = String(text[..<colon].filter { $0 != "[" && $0 != "]" })
+            self.port = port
+        }
+    }
+
+    public struct Device: Sendable, Equatable {
+        public var name: String
+        public var uri: String
+        public init(name: String, uri: String) {
+            self.name = name
+            self.uri = uri
+        }
+    }
+
+    public struct Peer: Sendable, Equatable {
+        public var node: NodeID
+        public var channel: Endpoint
+        /// The installed secret's file.
+        public var secret: String
+        public init(node: NodeID, channel: Endpoint, secret: String) {
+            self.node = node
+            self.channel = channel
+            self.secret = secret
+        }
+    }
+
+    public struct Link: Sendable, Equatable {
+        public var settings: LinkSettings
+        public var device: String
+        public init(settings: LinkSettings, device: String) {
+            self.settings = settings
+            self.device = device
+        }
+    }
+
+    public var node: NodeID
+    /// The folder of the durable state.
+    public var state: String
+    /// Where receivers' ends listen for their transmitters' ends.
+    public var listen: Endpoint?
+    public var devices: [Device]
+    public var peers: [Peer]
+    public var links: [Link]
+    /// Decoders that work side by side.
+    public var decoders: Int
+
+    public init(node: NodeID, state: String, listen: Endpoint?, devices: [Device], peers: [Peer], links: [Link], decoders: Int) {
+        self.node = node
+        self.state = state
+        self.listen = listen
+        self.devices = devices
+        self.peers = peers
+        self.links = links
+        self.decoders = decoders
+    }
+}

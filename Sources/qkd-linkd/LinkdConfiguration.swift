@@ -1,0 +1,78 @@
+// The configuration file of qkd-linkd, as written in YAML.
+
+import Foundation
+import NodeAPI
+import QKDModel
+import QuantumLink
+
+/// The keys of the file; paths are relative to the file's folder.
+struct LinkdConfiguration: Decodable, Sendable {
+    struct Face: Decodable, Sendable {
+        /// Where receivers' ends wait for their transmitters' ends.
+        var listen: String
+    }
+    struct Device: Decodable, Sendable {
+        var name: String
+        var uri: String
+    }
+    struct Peer: Decodable, Sendable {
+        var node: NodeID
+        var channel: String
+        var secret: String
+    }
+    struct Link: Decodable, Sendable {
+        var id: LinkID
+        var peer: NodeID
+        var role: DeviceRole
+        var device: String
+        var path: String?
+        var loss_db: Double?
+        var code: String
+        var efficiency: Double?
+        var block_symbols: Int
+        var slot_symbols: Int
+        var weight: Double?
+        var epsilon: Double?
+        /// SHOT symbols that a slot needs per generated symbol of its block.
+        var calibration_ratio: Double?
+    }
+
+    var node: NodeID
+    var socket: String
+    var state: String
+    var deposit: String
+    var channel: Face?
+    var devices: [Device]
+    var peers: [Peer]
+    var links: [Link]
+    /// Decoders that work side by side; by default one per processor, four at most.
+    var decoders: Int?
+
+    func service(folder: String) throws -> LinkServiceConfiguration {
+        LinkServiceConfiguration(
+            node: node, state: resolve(state, folder), listen: try channel.map { try .init($0.listen) },
+            devices: devices.map { .init(name: $0.name, uri: $0.uri) },
+            peers: try peers.map { .init(node: $0.node, channel: try .init($0.channel), secret: resolve($0.secret, folder)) },
+            links: links.map(link), decoders: decoders ?? min(4, ProcessInfo.processInfo.activeProcessorCount))
+    }
+
+    private func link(_ link: Link) -> LinkServiceConfiguration.Link {
+        .init(
+            settings: LinkSettings(
+                identity: LinkIdentity(node: node, peer: link.peer, link: link.id, role: link.role), path: link.path ?? "",
+                loss: Decibels(link.loss_db ?? 6), code: link.code, efficiency: link.efficiency ?? 0.92, blockSymbols: link.block_symbols,
+                slotSymbols: link.slot_symbols, weight: link.weight ?? 1, epsilon: link.epsilon ?? 1e-10,
+                calibrationRatio: link.calibration_ratio ?? 0.5), device: link.device)
+    }
+
+    /// A link that somebody asks for at run time.
+    func link(_ id: LinkID, _ plan: LinkPlan) -> LinkServiceConfiguration.Link {
+        link(
+            Link(
+                id: id, peer: plan.peer, role: plan.role, device: plan.device, path: plan.path, loss_db: plan.lossDB, code: plan.code,
+                efficiency: plan.efficiency, block_symbols: plan.blockSymbols, slot_symbols: plan.slotSymbols, weight: plan.weight,
+                epsilon: plan.epsilon))
+    }
+
+    func resolve(_ path: String, _ folder: String) -> String { path.hasPrefix("/") || folder.isEmpty ? path : folder + "/" + path }
+}
