@@ -167,6 +167,23 @@ private func take(_ count: Int, _ stream: any SymbolSource) async throws -> [UIn
         module.close()
     }
 
+    /// What an earlier acquisition left in the ring, in flight and in the queue is not the next one's, and is no loss.
+    @Test(arguments: [0, 3, 12])
+    func leftoversOfAnEarlierAcquisitionAreDropped(taken: Int) async throws {
+        let device = try FakeDevice(frames: frames(40))
+        let (module, stream) = try await open(device)
+        #expect(try await take(taken, stream) == Array(10..<(10 + UInt64(taken))))
+        try await module.stopAcquisition()
+        try await module.startAcquisition()
+        for number in 50..<90 as Range<UInt64> { device.add(FrameSpecification(number: number)) }
+        let first = try #require(try await stream.next())
+        #expect(first.number == 50 && first.lostBefore == 0)
+        #expect(try await take(39, stream) == Array(51..<90))
+        #expect(stream.statistics.lost == 0)
+        #expect(device.state.withLock { $0.released } == 49)
+        module.close()
+    }
+
     @Test func cancellationEndsTheWait() async throws {
         let device = try FakeDevice()
         let (module, stream) = try await open(device)

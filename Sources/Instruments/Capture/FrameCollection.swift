@@ -22,15 +22,14 @@ public struct FrameCollection: Sendable {
 
     /// Runs `work` for `symbols`, rounded up to whole frames; each frame is released in the device after `body`.
     ///
-    /// Frames that were in the ring before are skipped. However it ends, the device is stopped.
+    /// Frames that were in the ring before are not taken. However it ends, the device is stopped.
     /// - Returns: frames taken.
     /// - Throws: what `body` throws, `InstrumentError.streamFailed`, `.calibrationFailed`, `CancellationError`.
     public func run(_ work: Work, symbols: Int, _ body: (SymbolFrame) throws -> Void) async throws -> Int {
         let frames = max(1, (symbols + module.capabilities.symbolsPerFrame - 1) / module.capabilities.symbolsPerFrame)
-        let first = try await module.scpi.numbers("ACQuire:AVAilable?", count: 2...2, in: 0...0x1p53)[1]
         do {
             try await start(work, frames: frames)
-            try await take(frames, from: UInt64(first), work, body)
+            try await take(frames, work, body)
         } catch {
             // Stopping must work although this task may be cancelled.
             await Task.detached { [module] in await Self.stop(module, work) }.value
@@ -54,7 +53,7 @@ public struct FrameCollection: Sendable {
         }
     }
 
-    private func take(_ frames: Int, from first: UInt64, _ work: Work, _ body: (SymbolFrame) throws -> Void) async throws {
+    private func take(_ frames: Int, _ work: Work, _ body: (SymbolFrame) throws -> Void) async throws {
         let kind: SymbolFrame.Kind =
             switch work {
             case .acquisition: .signal
@@ -63,7 +62,7 @@ public struct FrameCollection: Sendable {
         var taken = 0
         while taken < frames {
             let frame = try await next(work)
-            if frame.number >= first, frame.kind == kind {
+            if frame.kind == kind {
                 try body(frame)
                 taken += 1
             }

@@ -29,7 +29,8 @@ final class DataStream: SymbolSource {
     }
 
     func release(through number: UInt64) async throws { try shared.release(through: number) }
-    func end(at number: UInt64?) { shared.queue.end(at: number) }
+    func begin(at number: UInt64) { shared.begin(at: number) }
+    func end(at number: UInt64) { shared.queue.end(at: number) }
     func close() { shared.close() }
     var statistics: StreamStatistics { shared.statistics }
 
@@ -44,6 +45,8 @@ final class DataStream: SymbolSource {
             /// Frames that may be sent before the consumer takes one.
             var room: Int
             var released: UInt64?
+            /// What the reader must skip before it takes its next frame.
+            var skipTo: UInt64?
             var statistics = StreamStatistics()
         }
 
@@ -99,6 +102,25 @@ final class DataStream: SymbolSource {
                 return state.room
             }
             if credits > 0 { try connection.credit(credits) }
+        }
+
+        /// Forgets frames before `number`, here and in the device.
+        func begin(at number: UInt64) {
+            state.withLock { $0.skipTo = number }
+            let dropped = queue.begin(at: number)
+            let connection = state.withLock { state in
+                state.room += dropped
+                return state.connection
+            }
+            try? spendRoom(connection)
+            if number > 0 { try? release(through: number - 1) }
+        }
+
+        fileprivate func takeSkip() -> UInt64? {
+            state.withLock { state in
+                defer { state.skipTo = nil }
+                return state.skipTo
+            }
         }
 
         func release(through number: UInt64) throws {
@@ -200,8 +222,6 @@ final class DataStream: SymbolSource {
             }
         }
 
-        fileprivate func deliver(_ frame: SymbolFrame) { queue.push(frame) }
-
         /// A frame was not delivered: its place in the queue is free again.
         fileprivate func dropped(_ connection: DataConnection) throws {
             state.withLock { $0.room += 1 }
@@ -225,6 +245,7 @@ final class DataStream: SymbolSource {
 
         func run(_ connection: DataConnection) throws {
             order.reconnected()
+            skip()
             try shared.begin(connection, at: order.expected)
             var headerBytes = [UInt8](repeating: 0, count: FrameHeader.bytes)
             while true {
@@ -238,7 +259,12 @@ final class DataStream: SymbolSource {
             }
         }
 
+        private func skip() {
+            if let number = shared.takeSkip() { order.skip(to: number) }
+        }
+
         private func take(_ header: FrameHeader, _ buffer: SymbolBuffer, _ connection: DataConnection) throws {
+            skip()
             let isWhole = CRC32C.checksum(UnsafeRawBufferPointer(buffer.payload)) == header.payloadChecksum
             let verdict = order.input(
                 header.number, overrun: header.flags.contains(.overrun), isWhole: isWhole, outstanding: shared.spent())
@@ -246,8 +272,7 @@ final class DataStream: SymbolSource {
             case .deliver(let lost):
                 progressed = true
                 shared.count(order, frames: 1, bytes: header.payloadBytes)
-                shared.deliver(SymbolFrame(header, samples: buffer, lostBefore: lost))
-                return
+                if shared.queue.push(SymbolFrame(header, samples: buffer, lostBefore: lost)) { return }
             case .drop: break
             case .seek(let number): try connection.seek(number)
             case .restarted: throw InstrumentError.streamFailed(reason: "the device counts its frames from the start again")

@@ -19,6 +19,7 @@ actor FetchStream: SymbolSource {
     private nonisolated let shared = Mutex(Shared())
 
     private struct Shared {
+        var begin: UInt64?
         var end: UInt64?
         var isClosed = false
         var statistics = StreamStatistics()
@@ -33,7 +34,8 @@ actor FetchStream: SymbolSource {
     }
 
     nonisolated var statistics: StreamStatistics { shared.withLock { $0.statistics } }
-    nonisolated func end(at number: UInt64?) { shared.withLock { $0.end = number } }
+    nonisolated func begin(at number: UInt64) { shared.withLock { ($0.begin, $0.end) = (number, nil) } }
+    nonisolated func end(at number: UInt64) { shared.withLock { $0.end = number } }
     nonisolated func close() { shared.withLock { $0.isClosed = true } }
 
     func release(through number: UInt64) async throws { try await scpi.run("ACQuire:RELease \(number)") }
@@ -42,6 +44,7 @@ actor FetchStream: SymbolSource {
         while true {
             let (end, isClosed) = shared.withLock { ($0.end, $0.isClosed) }
             if isClosed { return nil }
+            try await skip()
             if let end, let expected = order.expected, expected >= end { return nil }
             let ring = try await scpi.numbers("ACQuire:AVAilable?", count: 2...2, in: 0...0x1p53).map { UInt64($0) }
             let wanted = max(order.expected ?? 0, ring[0])
@@ -51,6 +54,16 @@ actor FetchStream: SymbolSource {
             }
             if let frame = try await fetch(wanted) { return frame }
         }
+    }
+
+    private func skip() async throws {
+        let begin = shared.withLock { shared in
+            defer { shared.begin = nil }
+            return shared.begin
+        }
+        guard let begin else { return }
+        order.skip(to: begin)
+        if begin > 0 { try await release(through: begin - 1) }
     }
 
     private func fetch(_ number: UInt64) async throws -> SymbolFrame? {

@@ -56,6 +56,14 @@ package struct FrameOrder: Sendable {
     /// After a reconnection every frame from `expected` on is sent anew.
     package mutating func reconnected() { (inFlight, firstDropped, old) = (nil, nil, 0) }
 
+    /// Frames before `number` are not wanted any more, and are not missed.
+    package mutating func skip(to number: UInt64) {
+        guard (expected ?? 0) < number || expected == nil else { return }
+        expected = number
+        (tries, owed, old) = (0, 0, 0)
+        (inFlight, firstDropped) = (nil, nil)
+    }
+
     private mutating func here(_ number: UInt64, _ isWhole: Bool, _ outstanding: Int) -> Verdict {
         (old, firstDropped) = (0, nil)
         guard isWhole else {

@@ -11,6 +11,8 @@ final class FrameQueue: Sendable {
         var finished: Result<Void, any Error>?
         /// Number behind the last frame that will come.
         var end: UInt64?
+        /// Frames before this number belong to something earlier.
+        var begin: UInt64 = 0
         /// Number behind the last frame that came.
         var reached: UInt64 = 0
 
@@ -60,17 +62,35 @@ final class FrameQueue: Sendable {
         }
     }
 
-    func push(_ frame: SymbolFrame) {
+    /// - Returns: whether the frame is wanted.
+    func push(_ frame: SymbolFrame) -> Bool {
+        var isWanted = false
         change { state in
+            isWanted = frame.number >= state.begin
+            guard isWanted else { return }
             state.frames.append(frame)
             state.reached = frame.number + 1
         }
+        return isWanted
     }
 
     /// Everything below `number` has come or is lost.
     func reach(_ number: UInt64) { change { $0.reached = max($0.reached, number) } }
 
-    func end(at number: UInt64?) { change { $0.end = number } }
+    func end(at number: UInt64) { change { $0.end = number } }
+
+    /// Drops what waits and is older than `number`.
+    /// - Returns: how many frames were dropped.
+    func begin(at number: UInt64) -> Int {
+        state.withLock { state in
+            let waiting = state.frames[state.first...]
+            let kept = waiting.filter { $0.number >= number }
+            (state.frames, state.first) = (kept, 0)
+            (state.begin, state.end) = (number, nil)
+            state.reached = max(state.reached, number)
+            return waiting.count - kept.count
+        }
+    }
 
     /// Frames that came before are still delivered.
     func finish(_ result: Result<Void, any Error>) { change { $0.finished = $0.finished ?? result } }

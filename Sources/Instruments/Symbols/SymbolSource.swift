@@ -12,8 +12,11 @@ public protocol SymbolSource: AnyObject, Sendable {
 
     var statistics: StreamStatistics { get }
 
-    /// No frame from this number on is to be waited for; `nil`: wait again (an acquisition or a calibration starts).
-    func end(at number: UInt64?)
+    /// An acquisition or a calibration starts: frames before this number are of an earlier one; they are freed and not delivered.
+    func begin(at number: UInt64)
+
+    /// It ended: no frame from this number on is waited for, until `begin`.
+    func end(at number: UInt64)
 
     /// Ends waiting calls: `next` returns `nil`.
     func close()

@@ -7,7 +7,7 @@ import QKDModel
 
 struct CalibrateAction: DeviceAction {
     static let configuration = CommandConfiguration(
-        commandName: "calibrate", abstract: "Run calibrations, all that the device has or those named.",
+        commandName: "qkdctl device <uri> calibrate", abstract: "Run calibrations, all that the device has or those named.",
         discussion:
             "Dark and shot noise are evaluated here from the symbols (N0 and v_el with their standard errors), never taken from the device."
     )

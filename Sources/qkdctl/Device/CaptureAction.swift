@@ -5,7 +5,7 @@ import QKDModel
 
 struct CaptureAction: DeviceAction {
     static let configuration = CommandConfiguration(
-        commandName: "capture", abstract: "Write symbols to a file.",
+        commandName: "qkdctl device <uri> capture", abstract: "Write symbols to a file.",
         discussion: """
             The device is locked meanwhile, so that nobody distils key from the same symbols. A capture of signal symbols is as good as
             that key: the file is made with mode 0600. docs/wire/capture-file.md has the format and five lines of numpy that read it.

@@ -5,7 +5,7 @@ import Transport
 
 struct ConsoleAction: DeviceAction {
     static let configuration = CommandConfiguration(
-        commandName: "console", abstract: "Type SCPI by hand, one message per line.",
+        commandName: "qkdctl device <uri> console", abstract: "Type SCPI by hand, one message per line.",
         discussion: """
             Queries (with a '?') print their answer, blocks as their length and first bytes; after everything else the error queue is read.
             The session is the device's own: nothing is locked unless you send SYSTem:LOCK:REQuest?. An empty line or the end of input leaves.

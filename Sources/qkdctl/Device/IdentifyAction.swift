@@ -3,7 +3,8 @@ import Instruments
 import QKDModel
 
 struct IdentifyAction: DeviceAction {
-    static let configuration = CommandConfiguration(commandName: "identify", abstract: "Who the device is and what it can do.")
+    static let configuration = CommandConfiguration(
+        commandName: "qkdctl device <uri> identify", abstract: "Who the device is and what it can do.")
 
     @OptionGroup var options: DeviceOptions
 

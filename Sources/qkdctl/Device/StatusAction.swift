@@ -4,7 +4,7 @@ import QKDModel
 
 struct StatusAction: DeviceAction {
     static let configuration = CommandConfiguration(
-        commandName: "status", abstract: "How the device is: state, calibrations, pilot, temperatures.")
+        commandName: "qkdctl device <uri> status", abstract: "How the device is: state, calibrations, pilot, temperatures.")
 
     @OptionGroup var options: DeviceOptions
 

@@ -23,7 +23,8 @@ struct PlotOptions: ParsableArguments {
 }
 
 struct SpectrumAction: DeviceAction {
-    static let configuration = CommandConfiguration(commandName: "spectrum", abstract: "The optical spectrum at the device.")
+    static let configuration = CommandConfiguration(
+        commandName: "qkdctl device <uri> spectrum", abstract: "The optical spectrum at the device.")
 
     @OptionGroup var options: DeviceOptions
     @OptionGroup var drawing: PlotOptions
@@ -59,7 +60,8 @@ struct SpectrumAction: DeviceAction {
 }
 
 struct OTDRAction: DeviceAction {
-    static let configuration = CommandConfiguration(commandName: "otdr", abstract: "Reflectometry of the fibre at the device.")
+    static let configuration = CommandConfiguration(
+        commandName: "qkdctl device <uri> otdr", abstract: "Reflectometry of the fibre at the device.")
 
     @OptionGroup var options: DeviceOptions
     @OptionGroup var drawing: PlotOptions

@@ -103,7 +103,7 @@ class StandardModule: @unchecked Sendable {
                 what: "calibration", value: kind.rawValue, allowed: capabilities.calibrations.map(\.kind.rawValue).joined(separator: ", "))
         }
         if kind.frames != nil { try checkLine(try await symbolRate()) }
-        withStream { $0.end(at: nil) }
+        try await beginStream()
         try await scpi.run("CALibration:STARt \(kind.rawValue)" + (symbols.map { ",\($0)" } ?? ""))
     }
 
@@ -161,7 +161,7 @@ class StandardModule: @unchecked Sendable {
 
     func startAcquisition(frames: Int?) async throws {
         try checkLine(try await symbolRate())
-        withStream { $0.end(at: nil) }
+        try await beginStream()
         try await scpi.run("ACQuire:STARt" + (frames.map { " \($0)" } ?? ""))
     }
 
@@ -169,8 +169,19 @@ class StandardModule: @unchecked Sendable {
         try await scpi.run("ACQuire:STOP")
         // It stops after the current frame; only then is the last number known.
         while try await scpi.text("ACQuire:STATe?").uppercased() != "IDLE" { try await context.clock.sleep(for: .milliseconds(10)) }
-        let ring = try await scpi.numbers("ACQuire:AVAilable?", count: 2...2, in: 0...0x1p53)
-        withStream { $0.end(at: UInt64(ring[1])) }
+        let next = try await nextFrame()
+        withStream { $0.end(at: next) }
+    }
+
+    private func nextFrame() async throws -> UInt64 {
+        UInt64(try await scpi.numbers("ACQuire:AVAilable?", count: 2...2, in: 0...0x1p53)[1])
+    }
+
+    /// What is in the ring before something starts belongs to something else.
+    private func beginStream() async throws {
+        guard stream.withLock({ $0.source != nil }) else { return }
+        let next = try await nextFrame()
+        withStream { $0.begin(at: next) }
     }
 
     private func withStream(_ body: (any SymbolSource) -> Void) {
