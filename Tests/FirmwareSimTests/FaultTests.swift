@@ -193,3 +193,29 @@ import Testing
         #expect(rig.receiver.control("SYST:ERR?").hasPrefix("-224"))
     }
 }
+
+@Suite struct VirtualScriptTests {
+    @Test func conversationsRepeat() throws {
+        let lines = [
+            "# a calibration", "wait 1", "SMALL-RX-1 CAL:STAR SHOT,65536;*OPC?", "wait .1", "SMALL-RX-1 FETC:SYMB? 0,1",
+            "SMALL-RX-1 SYST:ERR?",
+        ]
+        func run() throws -> [String] {
+            var script = VirtualScript(try TestbedConfiguration(file: testbedFile("small")))
+            var output: [String] = []
+            for line in lines { output += try script.run(line) }
+            return output
+        }
+        let first = try run()
+        #expect(first.count == 3 && first[0] == "SMALL-RX-1 1" && first[2] == "SMALL-RX-1 0,\"No error\"")
+        #expect(first[1].hasPrefix("SMALL-RX-1 block of 262216 bytes, CRC-32C "))
+        #expect(try run() == first)
+    }
+
+    @Test(arguments: ["NOBODY *IDN?", "wait long"]) func wrongLinesAreRefused(line: String) throws {
+        var script = VirtualScript(try TestbedConfiguration(file: testbedFile("small")))
+        var refused = false
+        do { _ = try script.run(line) } catch { refused = true }
+        #expect(refused)
+    }
+}

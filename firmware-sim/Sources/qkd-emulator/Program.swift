@@ -10,7 +10,9 @@ struct Program: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "qkd-emulator",
         abstract: "Emulates the devices of a testbed and the fibre between them.",
-        discussion: "The devices speak docs/wire/instrument-protocol.md. The program runs until SIGINT or SIGTERM.")
+        discussion:
+            "The devices speak docs/wire/instrument-protocol.md. The program runs until SIGINT or SIGTERM, with --virtual until its input ends."
+    )
 
     @Option(help: "Testbed file (YAML).")
     var testbed: String?
@@ -30,6 +32,9 @@ struct Program: AsyncParsableCommand {
     @Flag(help: "Any free ports instead of the testbed's.")
     var anyPorts = false
 
+    @Flag(help: "Offer nothing and wait for nobody: read `SERIAL MESSAGE` and `wait SECONDS` lines from standard input.")
+    var virtual = false
+
     @Flag(help: "Print endpoints as JSON lines.")
     var json = false
 
@@ -46,6 +51,7 @@ struct Program: AsyncParsableCommand {
         guard let testbed else { return }
         var configuration = try TestbedConfiguration(file: testbed)
         if let seed { configuration.seed = seed }
+        if virtual { return try converse(configuration) }
         if anyPorts { configuration.useAnyPorts() }
         let server = try await EmulatorServer.start(configuration, pace: pace == .real ? .real : .follow(speed: speed))
         print(json ? server.endpoints.map(\.json).joined(separator: "\n") : Self.table(server.endpoints))
@@ -57,6 +63,13 @@ struct Program: AsyncParsableCommand {
     private func measure(_ symbols: Int) throws {
         let rate = try EmulatorBenchmark.run(symbols: symbols)
         print(json ? "{\"symbols_per_second\":\(rate)}" : "\((rate / 1e5).rounded() / 10) million symbols/s on one core")
+    }
+
+    private func converse(_ configuration: TestbedConfiguration) throws {
+        var script = VirtualScript(configuration)
+        while let line = readLine() {
+            for answer in try script.run(line) { print(answer) }
+        }
     }
 
     static func table(_ endpoints: [Endpoint]) -> String {
