@@ -55,7 +55,8 @@ import Testing
         let (offset, bytes) = try sending.burn(32)
         let confirm = KMMessage.confirm(
             .init(
-                block: block, link: link("l"), emulated: false, firstEnd: true, byteCount: 64, hashPadOffset: offset, maskedHash: noise(16, 1)))
+                block: block, link: link("l"), emulated: false, firstEnd: true, byteCount: 64, hashPadOffset: offset,
+                maskedHash: noise(16, 1)))
         let decoded = try there.decode(try here.encode(confirm))
         #expect(decoded.hashPad?.matches(bytes) == true)
         // The same pad bytes cannot be named again.

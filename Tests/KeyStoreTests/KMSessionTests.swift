@@ -48,7 +48,8 @@ import Testing
         var session = up(norte, almagro)
         #expect(session.input(.held([one]), at: .zero) == [.send(.have([one]))])
         let confirm = KMMessage.Confirm(
-            block: one, link: link("l"), emulated: false, firstEnd: true, byteCount: 64, hashPadOffset: 0, maskedHash: [UInt8](repeating: 0, count: 16))
+            block: one, link: link("l"), emulated: false, firstEnd: true, byteCount: 64, hashPadOffset: 0,
+            maskedHash: [UInt8](repeating: 0, count: 16))
         #expect(session.input(.message(.confirm(confirm)), at: .zero) == [.answerConfirm(confirm)])
         #expect(isClose(session.input(.message(.confirmed(one, .agreed, refill)), at: .zero)))
         #expect(isClose(session.input(.message(.have([one])), at: .zero)))

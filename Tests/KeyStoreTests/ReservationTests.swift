@@ -65,7 +65,8 @@ private final class End {
                 let from = below(2)
                 exchange += 1
                 let request = KeyRequest(
-                    peer: ends[from].peer, master: sae("m\(below(2))"), slave: sae("s\(below(2))"), count: 1 + below(4), keyBytes: [16, 32, 40][below(3)])
+                    peer: ends[from].peer, master: sae("m\(below(2))"), slave: sae("s\(below(2))"), count: 1 + below(4),
+                    keyBytes: [16, 32, 40][below(3)])
                 guard let runs = try? ends[from].store.changeNow({ try $0.offer(request, exchange: exchange) }) else { break }
                 // One exchange per direction at a time: an older one's answer does not count any more.
                 offers.removeAll { $0.from == from && !$0.answered && below(2) == 0 }

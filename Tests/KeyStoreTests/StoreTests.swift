@@ -140,7 +140,8 @@ import Testing
         func segments() throws -> Int { try here.pool.read { try Int.fetchOne($0, sql: "SELECT COUNT(*) FROM segment") ?? -1 } }
         #expect(try segments() == 2)
         try here.changeNow {
-            try $0.reserve(KeyRun(block: id, offset: 5120, keyBytes: 32, count: 160), peer: norte, master: request.slave, slave: request.master)
+            try $0.reserve(
+                KeyRun(block: id, offset: 5120, keyBytes: 32, count: 160), peer: norte, master: request.slave, slave: request.master)
         }
         #expect(try segments() == 0)
         let row = try #require(try here.changeNow { try $0.block(id) })
@@ -242,7 +243,9 @@ import Testing
         try here.confirmed(noise(4000, 1), id: one, peer: norte, firstEnd: true)
         _ = try here.deposit(noise(4000, 2), id: two, peer: norte, firstEnd: true)
         // Somebody who can write the file declares the second block confirmed.
-        try here.pool.write { try $0.execute(sql: "UPDATE block SET state = 'confirmed', own_free = 2000, own_cursor = 0, split = 2000 WHERE number = 2") }
+        try here.pool.write {
+            try $0.execute(sql: "UPDATE block SET state = 'confirmed', own_free = 2000, own_cursor = 0, split = 2000 WHERE number = 2")
+        }
         let row = try #require(try here.changeNow { try $0.block(two) })
         #expect {
             try here.changeNow { _ = try $0.content(row) }

@@ -156,7 +156,9 @@ struct TestPKI {
         return TLSFiles(certificate: "\(path)/\(name).crt", key: "\(path)/\(name).key", ca: "\(path)/ca.crt")
     }
 
-    private func make(subject: DistinguishedName, key public: P256.Signing.PublicKey, authority: Bool, names: [String]) throws -> Certificate {
+    private func make(subject: DistinguishedName, key public: P256.Signing.PublicKey, authority: Bool, names: [String]) throws
+        -> Certificate
+    {
         let address = GeneralName.ipAddress(ASN1OctetString(contentBytes: [127, 0, 0, 1]))
         return try Certificate(
             version: .v3, serialNumber: .init(), publicKey: .init(`public`), notValidBefore: Date() - 60, notValidAfter: Date() + 3600,
@@ -190,7 +192,8 @@ func run(_ command: [String], input: String? = nil) async throws -> (status: Int
                 let errors = err.fileHandleForReading.readDataToEndOfFile()
                 process.waitUntilExit()
                 continuation.resume(
-                    returning: (process.terminationStatus, String(decoding: output, as: UTF8.self), String(decoding: errors, as: UTF8.self)))
+                    returning: (process.terminationStatus, String(decoding: output, as: UTF8.self), String(decoding: errors, as: UTF8.self))
+                )
             } catch { continuation.resume(throwing: error) }
         }
     }
