@@ -143,8 +143,7 @@ extension TransmitterSession {
 
     /// Until all frames of the slot are decided, or it ends early.
     private func decide(_ frames: Int) async throws {
-        guard let start = block?.life.decided else { return }
-        while let life = block?.life, life.decided - start < frames, slot?.isOver == false {
+        while let life = block?.life, let running = slot, Int(running.decided) < frames, !running.isOver {
             if life.lostAlignment { throw SlotOver(reason: "alignment was lost") }
             try await waitForChange()
         }

@@ -72,7 +72,9 @@ public struct SlotSchedule: Sendable {
         guard let chosen, let entry = entries[chosen] else { return nil }
         entries[chosen]?.credit -= total
         running = chosen
-        return SlotGrant(link: chosen, frames: min(entry.slotFrames, entry.wanted))
+        // Even slots: no block ends with a slot of one frame, which would cost as much switching as a long one.
+        let slots = max(1, Int((Double(entry.wanted) / Double(entry.slotFrames)).rounded()))
+        return SlotGrant(link: chosen, frames: (entry.wanted + slots - 1) / slots)
     }
 
     /// The slot is over. A refused or empty one gives its payment back in part, so that refusing never gains a turn and never starves.
