@@ -67,6 +67,11 @@ struct CalibrateAction: DeviceAction {
             if kind.frames != nil {
                 sums[kind] = try await measure(kind, module)
             } else {
+                if kind == .lock, let receiver = module as? any QuantumReceiver {
+                    // The search needs the fibre's light and an oscillator to beat it with.
+                    try await receiver.setLocalOscillator(true)
+                    try await receiver.setShutter(closed: false)
+                }
                 try await module.startCalibration(kind)
             }
             report.calibrations.append(try await finish(kind, module))

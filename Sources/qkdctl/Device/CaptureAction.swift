@@ -90,6 +90,16 @@ struct CaptureAction: DeviceAction {
         if let receiver = module as? any QuantumReceiver, work == .acquisition {
             try await receiver.setLocalOscillator(true)
             try await receiver.setShutter(closed: false)
+            try await waitForPilot(receiver)
         }
+    }
+
+    /// Symbols before the lock have no phase; but a dark fibre may be just what somebody wants to see.
+    private func waitForPilot(_ receiver: any QuantumReceiver) async throws {
+        for _ in 0..<60 {
+            if try await receiver.pilotLocked() { return }
+            try await Task.sleep(for: .milliseconds(50))
+        }
+        Output.complain("the pilot is not locked: frames are marked so (is the transmitter's output on?)")
     }
 }

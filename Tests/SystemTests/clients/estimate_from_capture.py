@@ -41,9 +41,13 @@ class Capture:
         frames = raw[start : start + (len(raw) - start) // frame.itemsize * frame.itemsize].view(frame)
         if len(frames) == 0:
             sys.exit(f"{path}: no whole frame")
-        # A gap ends what can be aligned at one offset.
-        gaps = np.nonzero(np.diff(frames["header"]["number"].astype(np.int64)) != 1)[0]
-        self.frames = frames[: gaps[0] + 1] if len(gaps) else frames
+        # A gap ends what can be aligned at one offset; frames without pilot (flag bits 2 and 3) have no phase.
+        usable = (frames["header"]["flags"] & 0b1100) == 0
+        follows = np.diff(frames["header"]["number"].astype(np.int64)) == 1
+        begin, end = longest_run(usable, follows)
+        if end == begin:
+            sys.exit(f"{path}: the pilot was never locked")
+        self.frames = frames[begin:end]
         self.utc = int(self.frames["header"]["utc"][0])
 
     def symbols(self):
@@ -54,6 +58,19 @@ class Capture:
         """Of one quadrature, mean of both, LSB^2; offsets of the converter taken out."""
         pairs = self.frames["xp"].reshape(-1, 2).astype(np.float64)
         return float(pairs.var(axis=0).mean()), 2 * len(pairs)
+
+
+def longest_run(usable, follows):
+    """The longest range of usable frames that follow each other."""
+    best, begin = (0, 0), 0
+    for index in range(len(usable)):
+        if index and not follows[index - 1]:
+            begin = index
+        if not usable[index]:
+            begin = index + 1
+        elif index + 1 - begin > best[1] - best[0]:
+            best = (begin, index + 1)
+    return best
 
 
 def align(sent, received, expected, reach):
