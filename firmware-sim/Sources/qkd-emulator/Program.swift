@@ -23,7 +23,7 @@ struct Program: AsyncParsableCommand {
     @Option(help: "real: wall time, what is not read in time is lost; follow: time waits for readers.")
     var pace: PaceName = .follow
 
-    @Option(help: "With --pace follow: device time runs at most this many times faster than the wall clock.")
+    @Option(help: "With --pace follow: while devices work, device time runs at most this many times faster than the wall clock.")
     var speed = 20.0
 
     @Option(help: "Replaces the testbed's seed.")

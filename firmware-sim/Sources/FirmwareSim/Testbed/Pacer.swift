@@ -8,8 +8,10 @@ internal import Synchronization
 public enum Pace: Sendable, Equatable {
     /// Device time is wall time. Frames that nobody takes in time are lost and counted.
     case real
-    /// Device time waits for the readers of running acquisitions and calibrations and never runs faster than `speed`
-    /// times the wall clock. A reader that stalls for 10 s is overrun.
+    /// Device time waits for the readers of running acquisitions and calibrations. It runs at most `speed` times as fast
+    /// as the wall clock while devices are at work (booting, settling, calibrating, acquiring) and with the wall clock
+    /// while they are idle, so that the hosts' own pauses cost no more than they would in a laboratory. A reader that
+    /// stalls for 10 s is overrun.
     case follow(speed: Double)
 
     public var name: String {
@@ -68,7 +70,7 @@ final class Pacer: Sendable {
     func nudge() { wake.signal() }
 
     private func run() {
-        let stepDuration = Double(testbed.withCore { $0.stepDuration }) / pace.speed
+        let stepDuration = Double(testbed.withCore { $0.stepDuration })
         var due = Double(Self.wall())
         while !stopping.load(ordering: .acquiring) {
             let now = Self.wall()
@@ -83,7 +85,8 @@ final class Pacer: Sendable {
             }
             step(now)
             // Falling behind is not made up for beyond a tenth of a second, so that time does not jump after a pause.
-            due = max(due + stepDuration, Double(now) - 1e8)
+            let speed = testbed.withCore { $0.isAtWork } ? pace.speed : 1
+            due = max(due + stepDuration / speed, Double(now) - 1e8)
         }
     }
 

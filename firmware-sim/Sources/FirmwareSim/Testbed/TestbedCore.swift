@@ -127,6 +127,12 @@ struct TestbedCore {
         return held
     }
 
+    /// A device is at something that only takes time: booting, warming up, switching, locking, a calibration, frames.
+    var isAtWork: Bool {
+        let now = moment(wall: 0)
+        return devices.contains { $0.producer != nil || ![.idle, .fault].contains($0.state(now)) }
+    }
+
     var isProducing: Bool { devices.contains { $0.producer != nil } }
 
     // MARK: - Data connections
