@@ -73,6 +73,8 @@ public enum KeyDepositError: Error, Equatable, CustomStringConvertible {
     public var description: String {
         switch self {
         case .pathTooLong(let path): "the socket path '\(path)' is longer than 107 bytes: choose a shorter one"
+        case .socket("bind", let path, let code):
+            "the deposit socket '\(path)' cannot be had: \(text(of: code)); does another qkd-lkmsd run in the same folder?"
         case .socket(let operation, let path, let code):
             "\(operation) on the deposit socket '\(path)' failed: \(text(of: code)); is qkd-lkmsd running and is the path the same in both files?"
         case .timedOut(let path): "the deposit socket '\(path)' did not answer in time; the block will be deposited again"

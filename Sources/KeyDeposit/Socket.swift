@@ -27,7 +27,12 @@ final class Socket: Sendable {
     static func listen(path: String, mode: mode_t) throws(KeyDepositError) -> Socket {
         let made = try open(path: path)
         var facts = stat()
-        if lstat(path, &facts) == 0, facts.st_mode & S_IFMT == S_IFSOCK { unlink(path) }
+        if lstat(path, &facts) == 0, facts.st_mode & S_IFMT == S_IFSOCK {
+            if (try? connect(path: path, timeout: .seconds(1))) != nil {
+                throw .socket(operation: "bind", path: path, errno: EADDRINUSE)
+            }
+            unlink(path)
+        }
         // The mode must be right from the first moment on, not only after a chmod.
         guard fchmod(made.number, mode) == 0 else { throw failure("fchmod", path) }
         guard withAddress(path, Glibc.bind, made.number) == 0 else { throw failure("bind", path) }

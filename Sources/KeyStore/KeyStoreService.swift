@@ -156,7 +156,10 @@ public final class KeyStoreService: Sendable {
 
     /// Serves until cancelled: the KM links, the applications, and housekeeping.
     public func run() async throws {
-        let listener = try await transport.listen(configuration.km.listen) { [self] in take($0) }
+        let listener: any Channel
+        do { listener = try await transport.listen(configuration.km.listen) { [self] in take($0) } } catch {
+            throw KeyStoreError.configuration("km cannot listen on \(configuration.km.listen): \(error)")
+        }
         bound.withLock { $0.km = listener.localAddress?.port }
         logger.info("KM link listens", metadata: ["address": "\(configuration.km.listen)"])
         defer { listener.close(promise: nil) }

@@ -96,6 +96,11 @@ private final class LKMS {
                     firstEnd: index == 0))
         }
 
+        func status(_ index: Int) async -> String {
+            let command = ["/usr/bin/curl", "-sS", "-m", "5", "--unix-socket", folders[index] + "/run/lkmsd.sock", "http://local/status"]
+            return (try? await run(command).output) ?? ""
+        }
+
         /// Keys by curl; nil where the store did not answer with keys.
         func keys(_ index: Int, _ method: String, _ json: String) async -> [(id: String, key: String)]? {
             let own = "app-\(nodes[index])"
@@ -149,7 +154,8 @@ private final class LKMS {
             }
             // Applications at both ends work while one service is killed in the middle of it.
             let victim = Int(random.word() % 2)
-            let delay = Duration.milliseconds(Int(random.word() % 60))
+            let late = (id: BlockID(UUID()), bytes: noise(20_000, UInt64(round) + 2000))
+            let delay = Duration.milliseconds(20 + Int(random.word() % 150))
             taken += await withTaskGroup(of: (Int, [(id: String, key: String)]).self) { group in
                 for worker in 0..<6 {
                     group.addTask {
@@ -158,11 +164,26 @@ private final class LKMS {
                         return (index, keys)
                     }
                 }
+                // Every third round a block arrives at both ends in the middle of it, too.
+                if round % 3 == 1 {
+                    for index in 0..<2 {
+                        group.addTask {
+                            _ = try? await site.deposit(late.bytes, late.id, index); return (index, [])
+                        }
+                    }
+                }
                 try? await Task.sleep(for: delay)
                 _ = services[victim].end(SIGKILL)
                 return await group.reduce(into: [(Int, [(id: String, key: String)])]()) { $0.append($1) }
             }
             try services[victim].start()
+            if round % 3 == 1 {
+                content[late.id] = late.bytes
+                for index in 0..<2 {
+                    let accepted = await eventually { (try? await site.deposit(late.bytes, late.id, index)) != nil }
+                    #expect(accepted, "\(services[index].log.suffix(2000))")
+                }
+            }
             for (index, keys) in taken {
                 for key in keys { #expect(got[index].updateValue(key.key, forKey: key.id) == nil, "key \(key.id) came out twice") }
             }
@@ -181,8 +202,12 @@ private final class LKMS {
                 }
             }
         }
-        #expect(got[0].count > 2 * rounds && got[0].count == got[1].count)
+        #expect(got[0].count > 2 * rounds + 8 && got[0].count == got[1].count)
         #expect(await eventually { await site.keys(0, "enc_keys", "{}") != nil })
+        for index in 0..<2 {
+            let agreed = await eventually { await site.status(index).contains("\"confirmedBits\":\(content.count * 160_000)") }
+            #expect(agreed, "\(await site.status(index))")
+        }
         for service in services { #expect(service.end(SIGTERM) == 0, "\(service.log.suffix(1000))") }
         try audit(site, content, got)
     }
@@ -245,12 +270,8 @@ private final class LKMS {
         let bytes = noise(20_000, 8)
         let id = BlockID(UUID())
         for index in 0..<2 { #expect(await eventually { (try? await site.deposit(bytes, id, index)) != nil }) }
-        func status() async throws -> String {
-            try await run(["/usr/bin/curl", "-sS", "-m", "5", "--unix-socket", site.folders[0] + "/run/lkmsd.sock", "http://local/status"])
-                .output
-        }
-        #expect(try await eventually { try await status().contains(#""confirmedBits":160000"#) })
-        let text = try await status()
+        #expect(await eventually { await site.status(0).contains(#""confirmedBits":160000"#) })
+        let text = await site.status(0)
         #expect(text.contains(#""state":"UP""#) && text.contains(#""emulatedBits":"#), "\(text)")
         #expect(services.allSatisfy { $0.end(SIGTERM) == 0 })
         // No socket is left behind, and no log names a bit of key.

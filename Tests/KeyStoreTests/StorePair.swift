@@ -119,7 +119,7 @@ final class StorePair: Sendable {
 
 /// A wire between two TCP ends that a test may cut, or on which it flips bits.
 final class Wire: Sendable {
-    enum Mischief: Sendable, Equatable { case none, flip, refuse }
+    enum Mischief: Sendable, Equatable { case none, flip, swallow }
     let port: Int
     private let listener: any Channel
     private let box: Box
@@ -128,8 +128,7 @@ final class Wire: Sendable {
         let state = Box()
         let listener = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
             .childChannelInitializer { inbound in
-                if state.mischief == .refuse { return inbound.close() }
-                return ClientBootstrap(group: inbound.eventLoop).connect(host: "127.0.0.1", port: target).flatMapThrowing { outbound in
+                ClientBootstrap(group: inbound.eventLoop).connect(host: "127.0.0.1", port: target).flatMapThrowing { outbound in
                     try inbound.pipeline.syncOperations.addHandler(Pipe(to: outbound, state))
                     try outbound.pipeline.syncOperations.addHandler(Pipe(to: inbound, state))
                     state.add(inbound)
@@ -163,6 +162,7 @@ final class Wire: Sendable {
         init(to other: any Channel, _ box: Box) { (self.other, self.box) = (other, box) }
 
         func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+            if box.mischief == .swallow { return }
             var buffer = unwrapInboundIn(data)
             if box.mischief == .flip, buffer.readableBytes > 0 {
                 let index = buffer.readerIndex + buffer.readableBytes / 2

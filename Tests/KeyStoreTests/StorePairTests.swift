@@ -103,6 +103,40 @@ import Testing
         await stores[1].stop()
     }
 
+    @Test func aSilentPeerIsAnErrorInTimeAndItsKeysAreNotLost() async throws {
+        let pair = try StorePair()
+        let wire = try await Wire(to: pair.kmPorts[1])
+        var configuration = pair.configurations[0]
+        configuration.peers[0].address = try HostPort("127.0.0.1:\(wire.port)")
+        configuration.patience = .seconds(1)
+        let stores = [try RunningStore(configuration), try pair.start(1)]
+        #expect(await pair.isUp(stores[0], stores[1]))
+        try await pair.deposit(noise(5000, 6), at: stores)
+        #expect(try await eventually { try await pair.confirmedBits(stores[0], stores[1]) == [40_000, 40_000] })
+        let before = try await stores[0].service.linkReports()[0]
+        wire.set(.swallow)
+        let clock = ContinuousClock.now
+        await #expect {
+            _ = try await pair.keys(3, from: stores[0], index: 0)
+        } throws: { "\($0)".contains("no answer within") }
+        #expect(ContinuousClock.now - clock < .seconds(4))
+        #expect(try await stores[0].service.linkReports()[0].deliverableBits == before.deliverableBits)
+        wire.cut()
+        wire.set(.none)
+        #expect(await eventually { await stores[0].service.peerReports()[0].state == .down })
+        #expect(await pair.isUp(stores[0], stores[1]))
+        // The keys in doubt go out first, then all the others: none is missing.
+        var count = 0
+        while let keys = try? await pair.keys(1, from: stores[0], index: 0) {
+            let fetched = try await pair.fetch(keys.map(\.id), at: stores[1], index: 1)
+            #expect(fetched[0].bits.matches(keys[0].bits))
+            count += 1
+        }
+        #expect(count == before.storedKeys)
+        wire.close()
+        for store in stores { await store.stop() }
+    }
+
     @Test func aPeerWithTheWrongNameAuthorityOrSecretIsNotFollowed() async throws {
         // Another name in a good certificate.
         let wrongName = try StorePair { if $0.node == norte { $0.km.files = $0.api.files } }

@@ -72,7 +72,9 @@ struct API014Server: Sendable {
                 bound(channel.localAddress?.port)
                 logger.info("key delivery (ETSI GS QKD 014) listens", metadata: ["address": "\(listen)"])
             }, logger: quiet)
-        try await application.run()
+        do { try await application.run() } catch let error as IOError {
+            throw KeyStoreError.configuration("api014 cannot listen on \(listen): \(error)")
+        }
     }
 
     // MARK: Answers

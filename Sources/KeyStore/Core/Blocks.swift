@@ -172,6 +172,8 @@ extension StoreTransaction {
             sql: "UPDATE key SET state = 'expired', sealed = NULL, changed = ? WHERE state = 'reserved' AND changed < ?",
             arguments: [seconds, seconds - rules.reservedLife])
         let keys = database.changesCount
+        try database.execute(
+            sql: "DELETE FROM key WHERE sealed IS NULL AND changed < ?", arguments: [seconds - rules.traceLife])
         let old = try Data.fetchAll(
             database, sql: "SELECT id FROM block WHERE state = 'held' AND created < ?", arguments: [seconds - rules.heldLife]
         ).map { BlockID(try uuid($0)) }

@@ -76,6 +76,7 @@ enum Schema {
             claim INTEGER NOT NULL DEFAULT 0     -- the exchange that offered it last
         ) WITHOUT ROWID;
         CREATE INDEX key_state ON key (state, peer, bytes);
+        CREATE INDEX key_over ON key (changed) WHERE sealed IS NULL;
 
         CREATE TABLE pad_state (
             peer TEXT PRIMARY KEY, epoch INTEGER NOT NULL, mark BLOB NOT NULL,

@@ -16,6 +16,8 @@ package struct StoreRules: Sendable {
     /// How long a reserved key waits for its application, and an unconfirmed block for the peer.
     package var reservedLife: TimeInterval = 86_400
     package var heldLife: TimeInterval = 7 * 86_400
+    /// How long the row of a key is kept after its bits are gone, for people; the ledger does not need it.
+    package var traceLife: TimeInterval = 3600
     /// What each pad is topped up to, in bytes.
     package var padLevel = 65_536
 

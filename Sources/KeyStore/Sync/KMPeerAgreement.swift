@@ -1,0 +1,132 @@
+// What two stores agree on: which blocks both hold, which are void, which keys the slave's end has set aside.
+
+import KeyMaterial
+import Logging
+import QKDModel
+
+extension KMPeer {
+    // MARK: Confirmation
+
+    func askConfirm(_ id: BlockID) async throws {
+        let found = try await store.look { transaction in
+            try transaction.block(id).flatMap { $0.state == .held ? ($0, try transaction.content($0)) : nil }
+        }
+        guard let (row, content) = found else { return await perform(session.confirmSkipped()) }
+        let (offset, pad) = try sending.burn(32)
+        try send(
+            .confirm(
+                .init(
+                    block: id, link: row.link, emulated: row.emulated, firstEnd: row.firstEnd, byteCount: row.bytes, hashPadOffset: offset,
+                    maskedHash: maskedHash(content, pad))))
+    }
+
+    func answer(_ confirm: KMMessage.Confirm) async throws {
+        guard let pad = hashPad else { return }
+        let peer = settings.peer
+        let outcome = try await store.change { transaction -> ConfirmOutcome in
+            guard let row = try transaction.block(confirm.block) else { return .notHeld }
+            switch row.state {
+            case .void: return .void
+            case .confirmed, .spent: return .agreed(row.refill ?? PadRefill(), newly: false)
+            case .held: break
+            }
+            let same =
+                row.link == confirm.link && row.peer == peer && row.emulated == confirm.emulated && row.bytes == confirm.byteCount
+                && row.firstEnd != confirm.firstEnd
+            guard same, maskedHash(try transaction.content(row), pad) == confirm.maskedHash else {
+                try transaction.void(confirm.block, tell: false)
+                return .differs
+            }
+            let refill = try transaction.planRefill(peer, bytes: row.bytes)
+            try transaction.confirm(confirm.block, refill: refill)
+            return .agreed(refill, newly: true)
+        }
+        switch outcome {
+        case .agreed(let refill, let newly):
+            if newly { noteConfirmed(confirm.block, confirm.link, confirm.byteCount) }
+            try send(.confirmed(confirm.block, .agreed, refill))
+        case .notHeld: try send(.confirmed(confirm.block, .notHeld, PadRefill()))
+        case .void: try send(.confirmed(confirm.block, .void, PadRefill()))
+        case .differs:
+            noteMismatch(confirm.block, confirm.link)
+            try send(.confirmed(confirm.block, .differs, PadRefill()))
+        }
+    }
+
+    func settle(_ id: BlockID, _ status: KMMessage.ConfirmedStatus, _ refill: PadRefill) async throws {
+        switch status {
+        case .agreed:
+            let row = try await store.change { transaction in
+                try transaction.confirm(id, refill: refill)
+                return try transaction.block(id)
+            }
+            if let row { noteConfirmed(id, row.link, row.bytes) }
+        case .notHeld: break
+        case .differs, .void:
+            let row = try await store.change { transaction in
+                try transaction.void(id, tell: false)
+                return try transaction.block(id)
+            }
+            guard let row else { return }
+            if status == .differs { noteMismatch(id, row.link) } else { noteVoid(id, row.link, "the peer has it as void") }
+        }
+    }
+
+    func noteConfirmed(_ id: BlockID, _ link: LinkID, _ bytes: Int) {
+        journal.note(.confirmed, link: link, peer: settings.peer, block: id, bits: bytes * 8, "both ends hold the block")
+        logger.info("block confirmed", metadata: ["block": "\(id)", "link": "\(link)", "bits": "\(bytes * 8)"])
+    }
+
+    func noteMismatch(_ id: BlockID, _ link: LinkID) {
+        journal.raise(.keyMismatch, .major, peer: settings.peer, link: link, "block \(id) differs between the two ends and was erased")
+        noteVoid(id, link, "the two ends differ")
+    }
+
+    func noteVoid(_ id: BlockID, _ link: LinkID?, _ why: String) {
+        journal.note(.voided, link: link, peer: settings.peer, block: id, "block erased: \(why)")
+    }
+
+    func applyVoid(_ blocks: [BlockID], _ reason: KMMessage.VoidReason) async throws {
+        let peer = settings.peer
+        let erased = try await store.change { transaction in
+            try blocks.filter { id in
+                guard try transaction.block(id)?.peer == peer else { return false }
+                return try transaction.void(id, tell: false) != nil
+            }
+        }
+        for id in erased { noteVoid(id, nil, "the peer asked for it (\(reason))") }
+    }
+
+    // MARK: Reservation, slave's end
+
+    func reserve(_ items: [KMMessage.ReserveItem]) async throws -> [KMMessage.ReservedStatus] {
+        let (peer, applications) = (settings.peer, applications)
+        do {
+            return try await store.change { transaction in
+                try items.map { item in
+                    guard applications.contains(item.slave) else { return .unknownSAE }
+                    let outcome = try transaction.attempt {
+                        try transaction.reserve(item.run, peer: peer, master: item.master, slave: item.slave)
+                    }
+                    switch outcome {
+                    case .success: return .reserved
+                    case .failure(KeyStoreError.noSuchKey): return .unknownBlock
+                    case .failure(KeyStoreError.refusedByPeer): return .emulated
+                    case .failure(KeyStoreError.rangeTaken), .failure(KeyStoreError.badMessage): return .notFree
+                    case .failure: return .unavailable
+                    }
+                }
+            }
+        } catch {
+            journal.raise(.database, .major, "\(error)")
+            return items.map { _ in .unavailable }
+        }
+    }
+}
+
+/// H(content) under the first 16 bytes of pad, xor the last 16.
+private func maskedHash(_ content: SecretBytes, _ pad: SecretBytes) -> [UInt8] {
+    var hash = RunningHash(key: pad.slice(0..<16))
+    hash.update(content)
+    return hash.value().withBytes { value in pad.withBytes { pad in (0..<16).map { value[$0] ^ pad[16 + $0] } } }
+}
