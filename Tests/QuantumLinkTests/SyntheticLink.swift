@@ -68,7 +68,6 @@ final class SyntheticTransmitter: SlotTransmitter {
     func start() async throws -> any SymbolFeed {
         line.state.withLock { state in
             state.transmitterAt = max(state.transmitterAt, state.receiverAt) + 100_003
-            state.receiverRuns = false
         }
         return Feed(line)
     }

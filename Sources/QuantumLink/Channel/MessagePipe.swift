@@ -92,6 +92,9 @@ public final class MessageQueue<Element: Sendable>: Sendable {
         waiter?.resume(returning: element)
     }
 
+    /// What waits already.
+    public func takeNow() -> Element? { state.withLock { $0.pop() } }
+
     /// Elements that wait.
     public var count: Int { state.withLock { $0.elements.count - $0.head } }
 

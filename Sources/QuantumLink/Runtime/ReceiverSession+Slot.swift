@@ -28,9 +28,9 @@ extension ReceiverSession {
         context.monitor.update { ($0.slot, $0.slotOpen) = (number, true) }
         guard case .slotLit = try await slotMessage("light on the path") else { throw SlotOver(reason: "a message out of place") }
         try await station.device.lock()
-        channel.send(.slotLocked(slot: number))
-        guard case .slotRunning = try await slotMessage("the transmitter's start") else { throw SlotOver(reason: "a message out of place") }
+        // The receiver runs first: what it sees before the transmitter begins is thrown away, and neither device ever waits for the other.
         let feed = try await station.device.start()
+        channel.send(.slotLocked(slot: number))
         let result: Result<Void, any Error>
         do {
             try await acquire(number, frames: frames, feed)
@@ -49,9 +49,13 @@ extension ReceiverSession {
     private func acquire(_ number: UInt32, frames: Int, _ feed: any SymbolFeed) async throws {
         guard let rate = await station.facts?.symbolRate, let code = block?.code else { throw SlotOver(reason: "the block is over") }
         var store = SymbolStore()
+        let begun = try await waitForTransmitter(feed, into: &store, symbolRate: rate)
         let needed = SlotOpening.symbolsNeeded(symbolRate: rate)
-        while store.end < needed { try await read(feed, into: &store) }
-        channel.send(.slotReceiving(slot: number, utc: store.startUTC, symbols: UInt32(store.end)))
+        let first = max(store.start, store.place(utc: begun, symbolRate: rate) ?? store.start)
+        while store.end - first < needed { try await read(feed, into: &store) }
+        channel.send(
+            .slotReceiving(
+                slot: number, utc: store.utc(of: first, symbolRate: rate) ?? begun, symbols: UInt32(clamping: store.end - first)))
         guard case .slotDisclose(let disclosure) = try await slotMessage("the disclosed positions") else {
             throw SlotOver(reason: "a message out of place")
         }
@@ -73,6 +77,20 @@ extension ReceiverSession {
             try encode(store.samples(in: range), reference, index: UInt32(index))
             store.discard(before: range.upperBound)
         }
+    }
+
+    /// Drains the device until the transmitter acquires too.
+    /// - Returns: UTC of the transmitter's first symbol.
+    private func waitForTransmitter(_ feed: any SymbolFeed, into store: inout SymbolStore, symbolRate: Double) async throws -> UInt64 {
+        let deadline = ContinuousClock.now + .seconds(60)
+        while ContinuousClock.now < deadline {
+            try await read(feed, into: &store)
+            store.discard(before: store.end - 4 * SlotOpening.symbolsNeeded(symbolRate: symbolRate))
+            guard let message = slotInbox.takeNow() else { continue }
+            guard case .slotRunning(_, let utc) = message else { throw SlotOver(reason: "a message out of place") }
+            return utc
+        }
+        throw SlotOver(reason: "the transmitter did not start within 60 s")
     }
 
     private func read(_ feed: any SymbolFeed, into store: inout SymbolStore) async throws {

@@ -78,7 +78,9 @@ actor ReceiverSession {
     private var slotSymbols: Int { context.settings.slotSymbols }
 
     /// Tells the far end what can be done now, if it changed, and the station what is needed next.
-    func announce() async {
+    /// - Parameter again: even if nothing changed: the far end has forgotten.
+    func announce(again: Bool = false) async {
+        if again { announced = nil }
         let since: UInt64
         if let block { since = block.calibrationSince } else { since = await station.blockStart() }
         let generated = Int(block?.symbols ?? 0)
@@ -195,11 +197,13 @@ actor ReceiverSession {
     private func offered(_ number: UInt32, frames: Int) async throws {
         guard slot == nil, let block, !block.life.isOver, frames >= 1, frames <= block.life.wanted else {
             channel.send(.slotAnswer(slot: number, accepted: false, reason: "no block is open here"))
+            await announce(again: true)
             return
         }
         await announce()
         guard announced?.ready == true else {
             channel.send(.slotAnswer(slot: number, accepted: false, reason: announced?.reason ?? "not ready"))
+            announced = nil
             return
         }
         slot = RunningSlot(number: number, frames: frames)
@@ -238,7 +242,7 @@ actor ReceiverSession {
         }
         if !reason.isEmpty { context.monitor.say("slot", "\(number) ended after \(frames) frames: \(reason)") }
         showBlock()
-        await announce()
+        await announce(again: true)
     }
 
     func giveUp(_ id: BlockID, _ reason: String) {

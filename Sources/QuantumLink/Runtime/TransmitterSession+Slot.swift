@@ -65,7 +65,9 @@ extension TransmitterSession {
         let feed = try await station.device.start()
         let reader = Task { await self.read(feed) }
         do {
-            channel.send(.slotRunning(slot: number))
+            try await waitForSymbols { $0.end > 0 }
+            guard let begun = slot?.store.startUTC else { throw SlotOver(reason: "the slot is over") }
+            channel.send(.slotRunning(slot: number, utc: begun))
             try await align(number)
             showBlock()
             try await decide(frames)

@@ -204,7 +204,7 @@ public enum ChannelMessage: Equatable, Sendable {
     case slotAnswer(slot: UInt32, accepted: Bool, reason: String)
     case slotLit(slot: UInt32)
     case slotLocked(slot: UInt32)
-    case slotRunning(slot: UInt32)
+    case slotRunning(slot: UInt32, utc: UInt64)
     case slotReceiving(slot: UInt32, utc: UInt64, symbols: UInt32)
     case slotDisclose(Disclosure)
     case slotAligned(SlotFrameOfReference)

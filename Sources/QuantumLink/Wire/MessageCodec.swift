@@ -101,7 +101,7 @@ extension ChannelMessage {
     /// The slot that a message of a slot's conversation belongs to.
     var slotNumber: UInt32? {
         switch self {
-        case .slotOffer(let slot, _, _), .slotAnswer(let slot, _, _), .slotLit(let slot), .slotLocked(let slot), .slotRunning(let slot),
+        case .slotOffer(let slot, _, _), .slotAnswer(let slot, _, _), .slotLit(let slot), .slotLocked(let slot), .slotRunning(let slot, _),
             .slotReceiving(let slot, _, _), .slotEnd(let slot, _, _):
             slot
         case .slotDisclose(let value): value.slot
@@ -136,7 +136,10 @@ extension ChannelMessage {
             buffer.put(slot)
             buffer.put(accepted)
             buffer.put(reason)
-        case .slotLit(let slot), .slotLocked(let slot), .slotRunning(let slot): buffer.put(slot)
+        case .slotLit(let slot), .slotLocked(let slot): buffer.put(slot)
+        case .slotRunning(let slot, let utc):
+            buffer.put(slot)
+            buffer.put(utc)
         case .slotReceiving(let slot, let utc, let symbols):
             buffer.put(slot)
             buffer.put(utc)
@@ -174,7 +177,7 @@ extension ChannelMessage {
         case .slotAnswer: self = .slotAnswer(slot: try reader.integer(), accepted: try reader.flag(), reason: try reader.string())
         case .slotLit: self = .slotLit(slot: try reader.integer())
         case .slotLocked: self = .slotLocked(slot: try reader.integer())
-        case .slotRunning: self = .slotRunning(slot: try reader.integer())
+        case .slotRunning: self = .slotRunning(slot: try reader.integer(), utc: try reader.integer())
         case .slotReceiving: self = .slotReceiving(slot: try reader.integer(), utc: try reader.integer(), symbols: try reader.integer())
         case .slotDisclose: self = .slotDisclose(try Disclosure(from: &reader))
         case .slotAligned: self = .slotAligned(try SlotFrameOfReference(from: &reader))
