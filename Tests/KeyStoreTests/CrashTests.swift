@@ -206,7 +206,8 @@ private final class LKMS {
         #expect(await eventually { await site.keys(0, "enc_keys", "{}") != nil })
         for index in 0..<2 {
             let agreed = await eventually { await site.status(index).contains("\"confirmedBits\":\(content.count * 160_000)") }
-            #expect(agreed, "\(await site.status(index))")
+            let status = await site.status(index)
+            #expect(agreed, "\(status)")
         }
         for service in services { #expect(service.end(SIGTERM) == 0, "\(service.log.suffix(1000))") }
         try audit(site, content, got)
