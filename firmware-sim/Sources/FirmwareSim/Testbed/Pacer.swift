@@ -35,7 +35,8 @@ final class Pacer: Sendable {
     private let pace: Pace
     /// ns of wall time after which a stalled reader is overrun.
     private let patience: UInt64
-    private let observer: any TestbedObserver
+    /// Let go when time stops: it holds the pacer in turn.
+    private let observer: Mutex<(any TestbedObserver)?>
     private let wake = DispatchSemaphore(value: 0)
     private let stopping = Atomic(false)
     private let stopped = DispatchSemaphore(value: 0)
@@ -44,7 +45,7 @@ final class Pacer: Sendable {
         self.testbed = testbed
         self.pace = pace
         self.patience = UInt64(patience * 1e9)
-        self.observer = observer
+        self.observer = Mutex(observer)
     }
 
     /// A monotonic clock in ns.
@@ -64,6 +65,7 @@ final class Pacer: Sendable {
         stopping.store(true, ordering: .releasing)
         wake.signal()
         stopped.wait()
+        observer.withLock { $0 = nil }
     }
 
     /// Something happened that may let time go on.
@@ -92,6 +94,7 @@ final class Pacer: Sendable {
 
     private func step(_ now: UInt64) {
         let result = testbed.advance(wall: now)
+        guard let observer = observer.withLock({ $0 }) else { return }
         if !result.actions.isEmpty { observer.perform(result.actions) }
         for device in result.fresh { observer.framesReady(device: device) }
     }
