@@ -42,7 +42,7 @@ import Testing
         ("role: receiver", "role: observer", 0, "devices[1].role", "transmitter or receiver"),
         ("seed: 7", "seed: 7\nseed: 8", 0, "", "twice"),
         ("sites: [alpha, beta]", "sites: [alpha, beta", 0, "", "no YAML"),
-        ("transport: tcp", "transport: usb", 0, "devices[0].endpoints[0].transport", "tcp or pty"),
+        ("transport: tcp", "transport: gpib", 0, "devices[0].endpoints[0].transport", "tcp, pty or usb"),
     ])
     func errorsNameLineAndKey(old: String, new: String, line: Int, key: String, reason: String) throws {
         let text = try String(contentsOfFile: testbedFile("small"), encoding: .utf8)

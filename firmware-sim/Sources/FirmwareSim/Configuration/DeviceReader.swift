@@ -81,11 +81,19 @@ struct DeviceReader {
                         host: try entry.string("host", default: "127.0.0.1"), port: try entry.int("port", in: 0...65535, default: 0),
                         dataPort: try entry.int("data_port", in: 0...65535, default: 0)))
             case "pty": endpoints.append(.pty(link: entry.has("link") ? try entry.string("link") : nil))
-            case let other: throw entry.failure("transport", "'\(other)' must be tcp or pty")
+            case "usb": endpoints.append(try readUSB(entry))
+            case let other: throw entry.failure("transport", "'\(other)' must be tcp, pty or usb")
             }
             try entry.finish()
         }
         return endpoints.isEmpty ? [.tcp(host: "127.0.0.1", port: 0, dataPort: 0)] : endpoints
+    }
+
+    private func readUSB(_ entry: StrictMapping) throws(FirmwareSimError) -> EndpointConfiguration {
+        let name = try entry.string("speed", default: USBSpeed.high.rawValue)
+        guard let speed = USBSpeed(rawValue: name) else { throw entry.failure("speed", "'\(name)' must be high or super") }
+        return .usb(
+            host: try entry.string("host", default: "127.0.0.1"), port: try entry.int("port", in: 0...65535, default: 3240), speed: speed)
     }
 
     private func readCalibrations(_ role: DeviceRole) throws(FirmwareSimError) -> [CalibrationKind: CalibrationConfiguration] {

@@ -62,6 +62,8 @@ public enum EndpointConfiguration: Sendable, Equatable {
     case tcp(host: String, port: Int, dataPort: Int)
     /// A pseudo-terminal; `link` is a path that shall point to it.
     case pty(link: String?)
+    /// A USB device that a USB/IP server at this address exports; port 0 takes any free one. Devices with the same address share it.
+    case usb(host: String, port: Int, speed: USBSpeed)
 }
 
 /// What a device can calibrate.
@@ -176,6 +178,9 @@ public enum FaultKind: String, Sendable, CaseIterable {
     case dropConnection = "drop-connection"
     case overrun
     case reboot
+    /// The USB cable is out until the fault ends, or until `replug`.
+    case unplug
+    case replug
 
     /// Faults of the light only make sense where light arrives.
     public var receiverOnly: Bool {

@@ -43,6 +43,7 @@ extension Device {
         case .hang: answersAfter = max(answersAfter, moment.wall + UInt64(max(0, value) * 1e9))
         case .dropConnection: return sessions.keys.sorted().map { .close($0) } + [.closeData]
         case .reboot: return restart(moment)
+        case .replug: faults.removeAll { $0.kind == .unplug }
         default:
             faults.removeAll { $0.kind == kind }
             faults.append(ActiveFault(kind: kind, value: value, until: seconds.map { moment.time + UInt64($0 * 1e9) }))
@@ -55,7 +56,8 @@ extension Device {
         if let delay = fault(.slowAnswers) {
             answersAfter = max(answersAfter, moment.wall) + UInt64(max(0, delay) * 1e9)
         }
-        guard answersAfter > moment.wall else { return 0 }
+        // For a second after the last delayed answer the next ones queue behind it, so that none overtakes it.
+        guard answersAfter + 1_000_000_000 > moment.wall else { return 0 }
         // Answers keep their order.
         answersAfter += 1
         return answersAfter

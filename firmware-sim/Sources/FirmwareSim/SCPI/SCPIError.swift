@@ -34,6 +34,7 @@ struct SCPIError: Error, Equatable {
         -200: "Execution error", -213: "Init ignored", -221: "Settings conflict", -222: "Data out of range", -223: "Too much data",
         -224: "Illegal parameter value", -230: "Data corrupt or stale", -240: "Hardware error", -241: "Hardware missing",
         -310: "System error", -340: "Calibration failed", -350: "Queue overflow", -363: "Input buffer overrun", -365: "Time out error",
+        -410: "Query INTERRUPTED",
     ]
 }
 

@@ -11,9 +11,9 @@ internal import Synchronization
 public struct Endpoint: Sendable, Equatable {
     public var device: String
     public var role: String
-    /// `tcp` or `pty`.
+    /// `tcp`, `pty` or `usb`.
     public var transport: String
-    /// `tcp:127.0.0.1:5025` or `serial:/dev/pts/3`.
+    /// `tcp:127.0.0.1:5025`, `serial:/dev/pts/3` or `usbip:127.0.0.1:3240/1-1` (address and bus id to attach).
     public var uri: String
     /// TCP port of the data connection; `nil` on a pty.
     public var dataPort: Int?
@@ -78,6 +78,7 @@ private struct EndpointOpener: Sendable {
     var endpoints: [Endpoint] = []
     var channels: [any Channel] = []
     var links: [String] = []
+    var usb: [String: USBIPServer] = [:]
 
     init(hub: Hub, group: any EventLoopGroup) {
         self.hub = hub
@@ -98,13 +99,34 @@ private struct EndpointOpener: Sendable {
             let path = try await openTerminal(device, index, link)
             entry.transport = "pty"
             entry.uri = "serial:\(path)"
+        case .usb(let host, let port, let speed):
+            entry.transport = "usb"
+            entry.uri = try await export(device, index, host, port, speed)
         }
         endpoints.append(entry)
     }
 
     func closeAll() async {
         for channel in channels { try? await channel.close() }
+        for server in usb.values { await server.close() }
         for link in links { unlink(link) }
+    }
+
+    /// One server per address.
+    private mutating func export(
+        _ device: DeviceConfiguration, _ index: Int, _ host: String, _ port: Int, _ speed: USBSpeed
+    ) async throws -> String {
+        do {
+            let address = "\(host):\(port)"
+            var server = usb[address]
+            if server == nil { server = try await USBIPServer.start(host: host, port: port, hub: hub, group: group) }
+            usb[address] = server
+            let identity = USBIdentity(maker: device.maker, model: device.model, serial: device.serial.rawValue)
+            let busID = try await server?.export(index, identity, speed)
+            return "usbip:\(host):\(server?.port ?? port)/\(busID ?? "")"
+        } catch {
+            throw FirmwareSimError.cannotListen(device: device.serial.rawValue, endpoint: "usb on \(host):\(port)", reason: "\(error)")
+        }
     }
 
     private mutating func listen(
@@ -173,11 +195,15 @@ extension Endpoint {
 }
 
 extension TestbedConfiguration {
-    /// Lets every TCP endpoint take any free port.
+    /// Lets every TCP endpoint and USB/IP server take any free port.
     public mutating func useAnyPorts() {
         for index in devices.indices {
             devices[index].endpoints = devices[index].endpoints.map {
-                if case .tcp(let host, _, _) = $0 { .tcp(host: host, port: 0, dataPort: 0) } else { $0 }
+                switch $0 {
+                case .tcp(let host, _, _): .tcp(host: host, port: 0, dataPort: 0)
+                case .usb(let host, _, let speed): .usb(host: host, port: 0, speed: speed)
+                case .pty: $0
+                }
             }
         }
     }

@@ -23,6 +23,8 @@ final class Hub: TestbedObserver {
         var channel: any Channel
         /// Ends the session, on any thread.
         var end: @Sendable () -> Void
+        /// Takes answers and their earliest wall time in place of the channel.
+        var deliver: (@Sendable ([UInt8], UInt64) -> Void)?
     }
 
     struct DataLine {
@@ -60,14 +62,19 @@ final class Hub: TestbedObserver {
     }
 
     func perform(_ actions: [AddressedAction]) {
-        let wall = Pacer.wall()
         for item in actions {
             switch item.action {
             case .send(let session, let bytes, let notBefore):
-                guard let channel = line(item.device, session)?.channel else { continue }
+                guard let line = line(item.device, session) else { continue }
+                if let deliver = line.deliver {
+                    deliver(bytes, notBefore)
+                    continue
+                }
+                let channel = line.channel
                 let send: @Sendable () -> Void = { channel.writeAndFlush(ByteBuffer(bytes: bytes), promise: nil) }
-                if notBefore > wall {
-                    channel.eventLoop.scheduleTask(in: .nanoseconds(Int64(notBefore - wall)), send)
+                if notBefore > 0 {
+                    // By the clock itself, not by what is left of it now: answers keep their order.
+                    channel.eventLoop.scheduleTask(deadline: .uptimeNanoseconds(notBefore), send)
                 } else {
                     send()
                 }

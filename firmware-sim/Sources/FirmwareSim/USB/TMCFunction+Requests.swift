@@ -55,26 +55,24 @@ extension TMCFunction {
         let tag = UInt8(setup.value & 0xFF)
         switch setup.request {
         case Code.abortOutput:
-            let status = abortOutput(tag: tag)
-            return .data([status.rawValue, status == .failed ? 0 : status == .success ? tag : output.isIdle ? request?.tag ?? 0 : outputTag])
+            let current = output.isIdle ? request?.tag : outputTag
+            return .data([abortOutput(tag: tag).rawValue, current ?? 0])
         case Code.checkAbortOutput:
             guard let sent = abortedOutput?.sent else { return .data([TMCStatus.splitNotInProgress.rawValue, 0, 0, 0] + Self.word(0)) }
-            let isDrained = drained(&abortedOutput)
+            let isDrained = takesNoMore(\.abortedOutput)
             return .data([(isDrained ? TMCStatus.success : .pending).rawValue, isDrained ? 0 : 1, 0, 0] + Self.word(sent))
         default: return .stall
         }
     }
 
     /// Whether nothing is left to read; a host that does not read it is not waited for for ever.
-    private mutating func drained(_ wait: inout SplitWait?) -> Bool {
-        guard var patient = wait else { return true }
-        if !output.isIdle, patient.patience > 0 {
-            patient.patience -= 1
-            wait = patient
+    private mutating func takesNoMore(_ wait: WritableKeyPath<TMCFunction, SplitWait?>) -> Bool {
+        if let patience = self[keyPath: wait]?.patience, patience > 0, !output.isIdle {
+            self[keyPath: wait]?.patience -= 1
             return false
         }
         output.drop()
-        wait = nil
+        self[keyPath: wait] = nil
         return true
     }
 
@@ -85,7 +83,7 @@ extension TMCFunction {
             return (.data([TMCStatus.success.rawValue]), true)
         case Code.checkClear:
             guard clearing != nil else { return (.data([TMCStatus.splitNotInProgress.rawValue, 0]), false) }
-            let isDrained = drained(&clearing)
+            let isDrained = takesNoMore(\.clearing)
             return (.data([(isDrained ? TMCStatus.success : .pending).rawValue, isDrained ? 0 : 1]), false)
         case Code.capabilities: return (.data(Self.capabilities), false)
         case Code.pulse, Code.remoteEnable, Code.goToLocal, Code.localLockout: return (.data([TMCStatus.success.rawValue]), false)

@@ -13,6 +13,8 @@ struct TMCFunction: Sendable {
     private(set) var outputTag: UInt8 = 0
     /// Response messages that nobody has read, the first perhaps in part.
     private var responses: [ArraySlice<UInt8>] = []
+    /// The first of them is what is left of the one that goes out.
+    private var isSplit = false
     /// Counts program messages.
     private(set) var messageNumber = 0
 
@@ -82,6 +84,7 @@ struct TMCFunction: Sendable {
 
     mutating func dropOutput() {
         responses = []
+        isSplit = false
         request = nil
         output.drop()
         abortedOutput = nil
@@ -118,6 +121,7 @@ struct TMCFunction: Sendable {
             isTerminated = true
         }
         let left = response.dropFirst(part.count)
+        isSplit = !left.isEmpty
         if left.isEmpty { responses.removeFirst() } else { responses[0] = left }
         let attributes: UInt8 = (left.isEmpty ? 1 : 0) | (isTerminated ? 2 : 0)
         let size = (0..<4).map { UInt8(truncatingIfNeeded: part.count >> (8 * $0)) }
@@ -135,7 +139,8 @@ struct TMCFunction: Sendable {
         guard current == tag else { return .notInProgress }
         let hadBegun = !output.isIdle
         // The rest of a response that had begun is lost; one that comes later stays until it is read or overtaken.
-        if hadBegun, !responses.isEmpty, output.sent > 0 || responses.count == 1 { responses.removeFirst() }
+        if hadBegun, isSplit { responses.removeFirst() }
+        isSplit = false
         abortedOutput = SplitWait(sent: hadBegun ? output.sent : 0)
         request = nil
         output.load([])
