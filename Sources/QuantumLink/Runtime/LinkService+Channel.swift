@@ -37,7 +37,10 @@ extension LinkService {
     private func connectOnce(_ running: Running, _ station: TransmitterStation) async throws {
         let identity = running.context.settings.identity
         guard let peer = configuration.peers.first(where: { $0.node == identity.peer }) else { return }
-        let pipe = try await NetworkPipe.connect(host: peer.channel.host, port: peer.channel.port, group: group)
+        let pipe: NetworkPipe
+        do { pipe = try await NetworkPipe.connect(host: peer.channel.host, port: peer.channel.port, group: group) } catch {
+            throw QuantumLinkError.closed("\(peer.channel.host):\(peer.channel.port) does not answer")
+        }
         defer { pipe.close() }
         sessionBegan[identity.link] = nil
         try await withTaskCancellationHandler {

@@ -20,7 +20,6 @@ extension TransmitterSession {
         let number = slotNumber
         slot = RunningSlot(number: number, frames: grant.frames)
         slotInbox = MessageQueue()
-        let before = block?.life.decided ?? 0
         var refused = false
         do {
             refused = try await !open(number, frames: grant.frames)
@@ -28,15 +27,28 @@ extension TransmitterSession {
         } catch {
             if let failure { throw failure }
             blame(error)
-            refused = refused || slot?.base == nil
+            refused = slot?.base == nil
         }
-        let symbols = ((block?.life.decided ?? before) - before) * code.frameSymbols
+        await giveBack(symbols: 0, refused: refused)
+        let decided = slot?.decided ?? 0
         try await end(number)
+        // A slot that gave nothing is not tried again at once.
+        if decided == 0 { try await Task.sleep(for: .milliseconds(200)) }
+        try await checkTuning()
+    }
+
+    /// The device is free for other links. Once per slot.
+    private func giveBack(symbols: Int, refused: Bool) async {
+        guard let running = slot, !running.isGivenBack else { return }
+        slot?.isGivenBack = true
+        let seconds = Double(running.lastTime &- running.firstTime) / 1e9
         let rate = readiness?.symbolRate ?? 0
         await station.finished(
             context.link, symbols: symbols, seconds: rate > 0 ? Double(symbols) / rate : 0, refused: refused && symbols == 0)
-        if symbols == 0 { try await Task.sleep(for: .milliseconds(200)) }
-        try await checkTuning()
+        if symbols > 0 {
+            context.monitor.say(
+                "slot", String(format: "%d: %d symbols, the transmitter ran %.2f s", running.number, symbols, seconds))
+        }
     }
 
     /// - Returns: false when the receiver refused.
@@ -70,18 +82,33 @@ extension TransmitterSession {
             channel.send(.slotRunning(slot: number, utc: begun))
             try await align(number)
             showBlock()
-            try await decide(frames)
+            try await waitUntilSent()
         } catch {
             blame(error)
         }
-        slot?.isOver = true
+        let isWhole = slot?.hasAll(code.frameSymbols) == true && slot?.isOver == false
+        if !isWhole { slot?.isOver = true }
         changed()
         do { try await station.device.stop() } catch {
             blame(error)
             reader.cancel()
         }
         await reader.value
+        if isWhole {
+            // Others may use the device while the last frames are decoded.
+            await giveBack(symbols: frames * code.frameSymbols, refused: false)
+            try await decide(frames)
+        }
+        slot?.isOver = true
         if let failure = slot?.failure { throw failure }
+    }
+
+    /// Until the device has sent all that the slot's frames need.
+    private func waitUntilSent() async throws {
+        while let running = slot, !running.isOver, !running.hasAll(code.frameSymbols) {
+            if let life = block?.life, life.lostAlignment { throw SlotOver(reason: "alignment was lost") }
+            try await waitForChange()
+        }
     }
 
     /// The device's symbols into the store; what nobody wants is drained.
@@ -89,7 +116,9 @@ extension TransmitterSession {
         do {
             while let batch = try await feed.next() {
                 await station.saw(deviceTime: batch.deviceTime)
-                guard let running = slot, !running.isOver else { continue }
+                if slot?.firstTime == 0 { slot?.firstTime = batch.deviceTime }
+                slot?.lastTime = batch.deviceTime
+                guard let running = slot, !running.isOver, !running.hasAll(code.frameSymbols) else { continue }
                 if running.base == nil, running.store.held > Self.mostUnaligned {
                     slot?.store.discard(before: running.store.end - Self.mostUnaligned)
                 }
@@ -100,11 +129,14 @@ extension TransmitterSession {
                 try slot?.store.append(batch)
                 changed()
             }
-            if slot?.isOver == false { blame(SlotOver(reason: "the transmitter stopped by itself")) }
+            if let running = slot, !running.isOver, !running.hasAll(code.frameSymbols) {
+                blame(SlotOver(reason: "the transmitter stopped by itself"))
+                slot?.isOver = true
+            }
         } catch {
             blame(error)
+            slot?.isOver = true
         }
-        slot?.isOver = true
         changed()
     }
 

@@ -41,9 +41,17 @@ actor TransmitterSession {
         /// Frames that came.
         var arrived: UInt32 = 0
         var decided: UInt32 = 0
-        /// Nothing more is wanted of the device.
+        /// The slot ends; nothing more is wanted of the device.
         var isOver = false
+        /// The device was handed on.
+        var isGivenBack = false
         var failure: (any Error)?
+        /// Device time of its first and last batch, ns.
+        var firstTime: UInt64 = 0
+        var lastTime: UInt64 = 0
+
+        /// Whether all symbols of its frames are here.
+        func hasAll(_ frameSymbols: Int) -> Bool { base.map { store.end >= $0 + frames * frameSymbols } ?? false }
     }
 
     init(channel: AuthenticatedChannel, context: SessionContext, station: TransmitterStation, keys: EpochKeys, seats: [DecodingSeat]) throws
