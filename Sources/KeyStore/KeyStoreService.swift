@@ -283,6 +283,7 @@ public final class KeyStoreService: Sendable {
 
     private func keepHouse() async {
         var round = 0
+        if let figures = try? await store.look({ try $0.figures() }) { sample(figures, at: 0) }
         while (try? await Task.sleep(for: .seconds(2))) != nil {
             round += 1
             if let figures = try? await store.look({ try $0.figures() }) { sample(figures, at: Double(round) * 2) }

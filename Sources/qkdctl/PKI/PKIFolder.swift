@@ -52,6 +52,9 @@ struct PKIFolder {
                 Critical(KeyUsage(digitalSignature: true))
                 try ExtendedKeyUsage(server ? [.serverAuth, .clientAuth] : [.clientAuth])
                 SubjectAlternativeNames([.dnsName(name)] + hosts.map(Self.alternative))
+                SubjectKeyIdentifier(hash: Certificate.PublicKey(key.publicKey))
+                AuthorityKeyIdentifier(
+                    keyIdentifier: SubjectKeyIdentifier(hash: Certificate.PublicKey(authorityKey.publicKey)).keyIdentifier)
             }, issuerPrivateKey: .init(authorityKey))
         try Self.write(key.pemRepresentation, to: keyFile, mode: 0o600)
         try Self.write(try made.serializeAsPEM().pemString, to: certificate, mode: 0o644)
@@ -69,6 +72,7 @@ struct PKIFolder {
             extensions: try Certificate.Extensions {
                 Critical(BasicConstraints.isCertificateAuthority(maxPathLength: 0))
                 Critical(KeyUsage(keyCertSign: true, cRLSign: true))
+                SubjectKeyIdentifier(hash: Certificate.PublicKey(key.publicKey))
             }, issuerPrivateKey: .init(key))
     }
 

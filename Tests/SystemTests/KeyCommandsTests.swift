@@ -1,0 +1,63 @@
+import Foundation
+import Testing
+
+/// `qkdctl pki` and `qkdctl keys` as an operator types them; openssl judges the certificates.
+@Suite struct KeyCommandsTests {
+    private func mode(_ path: String) throws -> Int {
+        try #require(FileManager.default.attributesOfItem(atPath: path)[.posixPermissions] as? NSNumber).intValue
+    }
+
+    @Test func onePKIForANetworkInOneCommand() async throws {
+        let scratch = try Scratch()
+        let folder = scratch.path + "/pki"
+        let made = try await run("qkdctl", "pki", "make", "--out", folder, "--nodes", "almagro,norte", "--saes", "app-almagro,app-norte")
+        try #require(made.status == 0, "\(made)")
+        let names = ["kme-almagro", "kme-norte", "app-almagro", "app-norte"]
+        for name in names {
+            let verified = try await run(
+                "/usr/bin/openssl", "verify", "-x509_strict", "-CAfile", folder + "/ca.crt", folder + "/\(name).crt")
+            #expect(verified.status == 0, "\(verified)")
+            #expect(try mode(folder + "/\(name).key") == 0o600)
+        }
+        #expect(try mode(folder + "/ca.key") == 0o600)
+        let text = try await run("/usr/bin/openssl", "x509", "-in", folder + "/kme-norte.crt", "-noout", "-text").output
+        for part in [
+            "CN = kme-norte", "DNS:kme-norte", "DNS:localhost", "IP Address:127.0.0.1", "TLS Web Server Authentication", "prime256v1",
+        ] {
+            #expect(text.contains(part), "\(part) is missing in \(text)")
+        }
+        let client = try await run("/usr/bin/openssl", "x509", "-in", folder + "/app-norte.crt", "-noout", "-text").output
+        #expect(client.contains("TLS Web Client Authentication") && !client.contains("TLS Web Server Authentication"))
+    }
+
+    @Test func anAuthorityIsUsedAgainAndNothingIsReplaced() async throws {
+        let scratch = try Scratch()
+        let folder = scratch.path + "/pki"
+        #expect(try await run("qkdctl", "pki", "make", "--out", folder, "--nodes", "almagro").status == 0)
+        let before = try ["ca.crt", "kme-almagro.key"].map { try Data(contentsOf: URL(filePath: folder + "/" + $0)) }
+        let again = try await run("qkdctl", "pki", "make", "--out", folder, "--nodes", "almagro,norte")
+        #expect(again.status == 0 && again.output.contains("exists already"), "\(again)")
+        #expect(try ["ca.crt", "kme-almagro.key"].map { try Data(contentsOf: URL(filePath: folder + "/" + $0)) } == before)
+        let verified = try await run("/usr/bin/openssl", "verify", "-CAfile", folder + "/ca.crt", folder + "/kme-norte.crt")
+        #expect(verified.status == 0, "\(verified)")
+        try FileManager.default.removeItem(atPath: folder + "/ca.key")
+        let half = try await run("qkdctl", "pki", "make", "--out", folder, "--nodes", "third")
+        #expect(half.status == 1 && half.errors.contains("only one of ca.crt and ca.key"), "\(half)")
+    }
+
+    @Test func badNamesAreRefused() async throws {
+        let scratch = try Scratch()
+        let refused = try await run("qkdctl", "pki", "make", "--out", scratch.path, "--nodes", "../almagro")
+        #expect(refused.status == 64 && refused.errors.contains("cannot be a file name"), "\(refused)")
+    }
+
+    @Test func keysSayWhyThereAreNone() async throws {
+        let scratch = try Scratch()
+        let folder = scratch.path + "/pki"
+        #expect(try await run("qkdctl", "pki", "make", "--out", folder, "--nodes", "almagro", "--saes", "app").status == 0)
+        let outcome = try await run(
+            "qkdctl", "keys", "get", "--kme", "https://127.0.0.1:1", "--cert", folder + "/app.crt", "--key", folder + "/app.key", "--ca",
+            folder + "/ca.crt", "--peer", "app-norte")
+        #expect(outcome.status == 1 && outcome.errors.contains("no answer from https://127.0.0.1:1"), "\(outcome)")
+    }
+}
