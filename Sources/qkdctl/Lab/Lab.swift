@@ -9,9 +9,13 @@ final class Lab: Sendable {
     let plan: LabPlan
     let folder: LabFolder
     let pace: LabCommand.Pace
+    /// Device time over wall time at most, where time follows readers.
+    let speed: Double
     /// Where this build's programs are.
     let programs: String
     private let screen = Mutex(LabScreen())
+
+    static let defaultSpeed = 20.0
 
     struct Ending: Sendable {
         var minutes: Double?
@@ -22,12 +26,13 @@ final class Lab: Sendable {
     }
 
     /// - Throws: `LabError.testbed` or `.missingProgram`.
-    init(testbed: String, folder: String?, pace: LabCommand.Pace) throws {
+    init(testbed: String, folder: String?, pace: LabCommand.Pace = .follow, speed: Double = defaultSpeed) throws {
         testbedFile = absolutePath(testbed)
         bed = try Testbed.load(testbedFile)
         plan = try LabPlan(bed, file: testbed, freePort: FreePorts.next)
         self.folder = LabFolder(path: absolutePath(folder ?? "lab/\(bed.testbed)"))
         self.pace = pace
+        self.speed = speed
         programs = try Self.programFolder()
     }
 

@@ -48,12 +48,16 @@ struct LabCommand: AsyncParsableCommand {
         @Option(help: "The emulator's time: 'follow' waits for readers, 'real' does not.")
         var pace = Pace.follow
 
+        @Option(help: "With --pace follow: device time runs at most this many times faster than the wall clock.")
+        var speed = Lab.defaultSpeed
+
         func validate() throws {
+            guard speed > 0 else { throw ValidationError("--speed must be more than 0") }
             guard limit > 0, minutes ?? 1 > 0 else { throw ValidationError("minutes and limit must be more than 0") }
         }
 
         func run() async throws {
-            let lab = try Lab(testbed: options.testbed, folder: options.folder, pace: pace)
+            let lab = try Lab(testbed: options.testbed, folder: options.folder, pace: pace, speed: speed)
             let ending = Lab.Ending(minutes: minutes, stay: stay, limitMinutes: limit, json: json.map(absolutePath))
             let work = Task { try await lab.run(ending) }
             let signals = StopSignals { work.cancel() }
@@ -73,7 +77,7 @@ struct LabCommand: AsyncParsableCommand {
         var device: [String] = []
 
         func run() async throws {
-            let lab = try Lab(testbed: options.testbed, folder: options.folder, pace: .follow)
+            let lab = try Lab(testbed: options.testbed, folder: options.folder)
             try await lab.prepare(devices: addresses(lab.bed))
             print(lab.folder.path)
         }

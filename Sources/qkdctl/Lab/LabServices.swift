@@ -67,7 +67,9 @@ extension Lab {
     /// - Throws: `LabError.silent` where the emulator did not say all of them in time.
     func startEmulator(_ supervisor: Supervisor) async throws -> DeviceURIs {
         let name = "emulator"
-        let command = [program("qkd-emulator"), "--testbed", testbedFile, "--pace", pace.rawValue, "--any-ports", "--json"]
+        let command = [
+            program("qkd-emulator"), "--testbed", testbedFile, "--pace", pace.rawValue, "--speed", "\(speed)", "--any-ports", "--json",
+        ]
         try await supervisor.start(
             ChildPlan(name: name, command: command, folder: folder.path, output: folder.output(name)), restarting: false)
         let limit = 20
