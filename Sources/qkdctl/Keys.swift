@@ -79,7 +79,8 @@ struct KeyFace: ParsableArguments {
         tls.trustRoots = .certificates(try NIOSSLCertificate.fromPEMFile(ca))
         tls.certificateChain = try NIOSSLCertificate.fromPEMFile(cert).map { .certificate($0) }
         tls.privateKey = .privateKey(try NIOSSLPrivateKey(file: key, format: .pem))
-        let client = HTTPClient(eventLoopGroupProvider: .singleton, configuration: .init(tlsConfiguration: tls))
+        let client = HTTPClient(
+            eventLoopGroupProvider: .singleton, configuration: .init(tlsConfiguration: tls, timeout: .init(connect: .seconds(3))))
         do {
             let answer = try await exchange(client, method, body)
             try await client.shutdown()
