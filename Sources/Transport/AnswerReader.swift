@@ -20,6 +20,7 @@ final class AnswerReader {
 
     /// Takes in what is there already, without waiting.
     func poll() throws {
+        guard !hasLeftovers else { return }
         do { try fill(Patience(.zero)) } catch TransportError.timedOut {}
     }
 
@@ -66,12 +67,12 @@ final class AnswerReader {
     }
 
     /// Drops bytes through the next NL and says what the last line before it ended with (for the search for a marker).
-    func lineTail(_ patience: Patience, longest: Int) throws -> String {
+    func lineTail(_ patience: Patience, longest: Int) throws -> [UInt8] {
         while true {
             if let newline = buffer[start..<end].firstIndex(of: UInt8(ascii: "\n")) {
-                let text = buffer[max(start, newline - longest)..<newline]
+                let text = Array(buffer[max(start, newline - longest)..<newline])
                 start = newline + 1
-                return String(decoding: text.last == UInt8(ascii: "\r") ? text.dropLast() : text, as: UTF8.self)
+                return text.last == UInt8(ascii: "\r") ? text.dropLast() : text
             }
             // Keep only what a marker could begin with, so that a lost block of megabytes does not pile up.
             if end - start > longest + 1 { start = end - longest - 1 }

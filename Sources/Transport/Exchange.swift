@@ -141,7 +141,7 @@ final class Exchange {
             return block
         }
         let text = try reader.line(patience)
-        if isMarker(text) { throw TransportError.noAnswer(line.name, query: excerpt(query)) }
+        if isMarker(text.utf8) { throw TransportError.noAnswer(line.name, query: excerpt(query)) }
         // It was only slow. Hand the line back to whoever knows what to do with it.
         reader.putBack(text)
         let answer = Result { try read(reader.firstByte(patience)) }
@@ -174,11 +174,13 @@ final class Exchange {
     /// Brings the session back into step: what came and what still comes before the marker's answer is dropped.
     private func resynchronise(_ patience: Patience) throws {
         isOutOfStep = true
-        let wasCleared = try line.clear(patience)
+        _ = try line.clear(patience)
         reader.reset()
-        // After a device clear the marker may come glued to the rest of a broken answer; a line before it takes the glue.
-        if wasCleared { try writeRaw("*IDN?\n", patience) }
+        // The first line to come may be the rest of a broken answer, which could look like anything, or have the next one
+        // glued to it after a device clear. So one line goes before the marker, and the first to come is not looked at.
+        try writeRaw("*IDN?\n", patience)
         try sendMarker(patience)
+        _ = try reader.lineTail(patience, longest: 1024)
         try findMarker(patience)
         isOutOfStep = false
     }
@@ -192,9 +194,10 @@ final class Exchange {
         while !isMarker(try reader.lineTail(patience, longest: 1024)) {}
     }
 
-    private func isMarker(_ text: String) -> Bool {
-        let parts = text.split(separator: ";", omittingEmptySubsequences: false)
+    /// On bytes: megabytes of a lost block may have to be looked through.
+    private func isMarker(_ text: some Collection<UInt8>) -> Bool {
+        let parts = text.split(separator: UInt8(ascii: ";"), omittingEmptySubsequences: false)
         guard parts.count == markerCopies, let first = parts.first else { return false }
-        return parts.allSatisfy { $0 == first } && first.split(separator: ",", omittingEmptySubsequences: false).count == 4
+        return parts.allSatisfy { $0.elementsEqual(first) } && first.count { $0 == UInt8(ascii: ",") } == 3
     }
 }
