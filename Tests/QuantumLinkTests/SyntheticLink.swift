@@ -65,7 +65,7 @@ final class SyntheticTransmitter: SlotTransmitter {
     func condition() async -> (state: DeviceState, reason: String) { (.ready, "") }
     func light(path: String, variance: Double) async throws { line.state.withLock { $0.variance = variance } }
 
-    func start() async throws -> any SymbolFeed {
+    func start(symbols: Int?) async throws -> any SymbolFeed {
         line.state.withLock { state in
             state.transmitterAt = max(state.transmitterAt, state.receiverAt) + 100_003
         }
@@ -128,7 +128,7 @@ final class SyntheticReceiver: SlotReceiver {
             line, kind: kind == .dark ? .dark : .shot, sigma: channel.unit * variance.squareRoot(), gain: 0, batches: batches, stream: 7)
     }
 
-    func start() async throws -> any SymbolFeed {
+    func start(symbols: Int?) async throws -> any SymbolFeed {
         let channel = line.state.withLock { state in
             state.receiverAt = state.transmitterAt + 12_345
             state.receiverRuns = true

@@ -42,8 +42,8 @@ public protocol SymbolFeed: Sendable {
 public protocol SlotDevice: Sendable {
     /// - Throws: `QuantumLinkError.device` while the device is not there; it comes back by itself.
     func facts() async throws -> DeviceFacts
-    /// Starts acquiring; symbols come from the feed until `stop`.
-    func start() async throws -> any SymbolFeed
+    /// Starts acquiring; symbols come from the feed until `stop`, or until so many have come (in whole frames of the device).
+    func start(symbols: Int?) async throws -> any SymbolFeed
     /// Stops after the current frame. The feed then runs dry; somebody must drain it.
     func stop() async throws
     /// How the device is, for people.

@@ -161,18 +161,21 @@ public final class ManagedTransmitter: SlotTransmitter {
     }
 
     private func settle(_ module: any QuantumTransmitter) async throws {
-        for _ in 0..<3000 {
+        let deadline = ContinuousClock.now + .seconds(30)
+        while ContinuousClock.now < deadline {
             if try await device.run({ try await module.pathSettled() }) { return }
-            try await Task.sleep(for: .milliseconds(10))
+            try await Task.sleep(for: .milliseconds(2))
         }
         throw QuantumLinkError.device(name: device.managed.name, reason: "its path did not settle within 30 s")
     }
 
-    public func start() async throws -> any SymbolFeed {
+    public func start(symbols: Int?) async throws -> any SymbolFeed {
         let module = try await transmitter()
         let source = try await device.stream()
-        try await device.run { try await module.startAcquisition(frames: nil) }
-        return StreamFeed(device, source, kind: .signal, frames: nil)
+        let perFrame = max(1, module.capabilities.symbolsPerFrame)
+        let frames = symbols.map { ($0 + perFrame - 1) / perFrame }
+        try await device.run { try await module.startAcquisition(frames: frames) }
+        return StreamFeed(device, source, kind: .signal, frames: frames)
     }
 
     public func stop() async throws {
@@ -203,13 +206,29 @@ public final class ManagedReceiver: SlotReceiver {
             try await module.setShutter(closed: false)
             try await module.setLocalOscillator(true)
         }
-        for attempt in 0..<3000 {
+        try await search(module)
+        let deadline = ContinuousClock.now + .seconds(60)
+        var nextRelock = ContinuousClock.now + .milliseconds(500)
+        while ContinuousClock.now < deadline {
             if try await device.run({ try await module.pilotLocked() }) { return }
             // The loop locks by itself where it can; now and then it is started anew.
-            if attempt % 200 == 20 { try await device.run { try await module.relock() } }
+            if ContinuousClock.now > nextRelock {
+                try await device.run { try await module.relock() }
+                nextRelock = ContinuousClock.now + .seconds(8)
+            }
+            try await Task.sleep(for: .milliseconds(2))
+        }
+        throw QuantumLinkError.device(name: device.managed.name, reason: "its pilot did not lock within 60 s")
+    }
+
+    /// A stale LOCK makes every lock a full search of seconds: it is renewed while the light is there, once per validity.
+    private func search(_ module: any QuantumReceiver) async throws {
+        guard try await !device.run({ try await module.calibration(.lock).isValid }) else { return }
+        try await device.run { try await module.startCalibration(.lock, symbols: nil) }
+        let deadline = ContinuousClock.now + .seconds(60)
+        while ContinuousClock.now < deadline, try await device.run({ try await module.calibrationProgress().running != nil }) {
             try await Task.sleep(for: .milliseconds(10))
         }
-        throw QuantumLinkError.device(name: device.managed.name, reason: "its pilot did not lock within 30 s")
     }
 
     public func calibrate(_ kind: NoiseKind, symbols: Int) async throws -> any SymbolFeed {
@@ -220,7 +239,7 @@ public final class ManagedReceiver: SlotReceiver {
         return StreamFeed(device, source, kind: kind == .dark ? .dark : .shot, frames: (symbols + perFrame - 1) / perFrame)
     }
 
-    public func start() async throws -> any SymbolFeed {
+    public func start(symbols: Int?) async throws -> any SymbolFeed {
         let module = try await receiver()
         let source = try await device.stream()
         try await device.run { try await module.startAcquisition(frames: nil) }

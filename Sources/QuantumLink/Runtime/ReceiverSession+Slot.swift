@@ -29,7 +29,7 @@ extension ReceiverSession {
         guard case .slotLit = try await slotMessage("light on the path") else { throw SlotOver(reason: "a message out of place") }
         try await station.device.lock()
         // The receiver runs first: what it sees before the transmitter begins is thrown away, and neither device ever waits for the other.
-        let feed = try await station.device.start()
+        let feed = try await station.device.start(symbols: nil)
         channel.send(.slotLocked(slot: number))
         let result: Result<Void, any Error>
         do {
@@ -85,7 +85,7 @@ extension ReceiverSession {
         let deadline = ContinuousClock.now + .seconds(60)
         while ContinuousClock.now < deadline {
             try await read(feed, into: &store)
-            store.discard(before: store.end - 4 * SlotOpening.symbolsNeeded(symbolRate: symbolRate))
+            store.discard(before: store.end - 16 * SlotOpening.symbolsNeeded(symbolRate: symbolRate))
             guard let message = slotInbox.takeNow() else { continue }
             guard case .slotRunning(_, let utc) = message else { throw SlotOver(reason: "a message out of place") }
             return utc

@@ -90,7 +90,7 @@ actor ReceiverSession {
         let ahead = UInt64(generated + min(2 * slotSymbols, left))
         await station.needs(
             .init(
-                since: since, shotSymbols: max(wanted, ahead), windowSymbols: max(65536, slotSymbols / 4),
+                since: since, shotSymbols: max(wanted, ahead), windowSymbols: max(65536, slotSymbols / 8),
                 darkSymbols: UInt64(max(262_144, min(slotSymbols, 8_000_000)))))
         let have = await station.shotSymbols(since: since)
         var obstacle = await station.obstacle()

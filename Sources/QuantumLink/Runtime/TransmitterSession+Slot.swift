@@ -47,7 +47,12 @@ extension TransmitterSession {
             context.link, symbols: symbols, seconds: rate > 0 ? Double(symbols) / rate : 0, refused: refused && symbols == 0)
         if symbols > 0 {
             context.monitor.say(
-                "slot", String(format: "%d: %d symbols, the transmitter ran %.2f s", running.number, symbols, seconds))
+                "slot",
+                String(
+                    format:
+                        "%d: %d symbols, the transmitter ran %.2f s from %.2f s of its time; opened by answer %.0f ms, light %.0f ms, lock %.0f ms",
+                    running.number, symbols, seconds, Double(running.firstTime) / 1e9, running.marks[safe: 0], running.marks[safe: 1],
+                    running.marks[safe: 2]))
         }
     }
 
@@ -64,17 +69,23 @@ extension TransmitterSession {
             return false
         }
         context.monitor.update { ($0.slot, $0.slotOpen) = (number, true) }
+        slot?.mark()
         try await station.device.light(path: context.settings.path, variance: block.variance)
+        slot?.mark()
         channel.send(.slotLit(slot: number))
         guard case .slotLocked(number) = try await slotMessage(.seconds(120), "the receiver's lock") else {
             throw QuantumLinkError.badMessage("something else than a lock")
         }
+        slot?.mark()
         return true
     }
 
     private func generate() async throws {
         guard let number = slot?.number, let frames = slot?.frames else { return }
-        let feed = try await station.device.start()
+        let rate = readiness?.symbolRate ?? 0
+        // The window lies right behind the first symbols: the receiver runs already.
+        let overhead = 4 * SlotOpening.margin(symbolRate: rate) + SlotOpening.window
+        let feed = try await station.device.start(symbols: overhead + frames * code.frameSymbols)
         let reader = Task { await self.read(feed) }
         do {
             try await waitForSymbols { $0.end > 0 }

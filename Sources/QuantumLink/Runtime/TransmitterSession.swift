@@ -9,6 +9,11 @@ internal import KeyMaterial
 internal import PostProcessing
 internal import QKDModel
 
+extension [Double] {
+    /// 0 where there is none.
+    subscript(safe index: Int) -> Double { indices.contains(index) ? self[index] : 0 }
+}
+
 actor TransmitterSession {
     let channel: AuthenticatedChannel
     let context: SessionContext
@@ -49,6 +54,21 @@ actor TransmitterSession {
         /// Device time of its first and last batch, ns.
         var firstTime: UInt64 = 0
         var lastTime: UInt64 = 0
+
+        /// How long the steps of its opening took, ms.
+        var marks: [Double] = []
+        private var since = ContinuousClock.now
+
+        mutating func mark() {
+            let now = ContinuousClock.now
+            marks.append((now - since) / .milliseconds(1))
+            since = now
+        }
+
+        init(number: UInt32, frames: Int) {
+            self.number = number
+            self.frames = frames
+        }
 
         /// Whether all symbols of its frames are here.
         func hasAll(_ frameSymbols: Int) -> Bool { base.map { store.end >= $0 + frames * frameSymbols } ?? false }
