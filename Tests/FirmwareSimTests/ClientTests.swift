@@ -4,13 +4,13 @@ import FirmwareSim
 import Foundation
 import Testing
 
-private struct Ended {
+struct Ended {
     var status: Int32
     var output: String
 }
 
 /// Runs a program to its end, both outputs together.
-private func run(_ program: String, _ arguments: [String]) async throws -> Ended {
+func run(_ program: String, _ arguments: [String]) async throws -> Ended {
     let process = Process()
     let pipe = Pipe()
     process.executableURL = URL(fileURLWithPath: program)
@@ -31,11 +31,11 @@ private func run(_ program: String, _ arguments: [String]) async throws -> Ended
     }
 }
 
-/// A Python that has PyVISA: the tests' own environment, or the machine's.
-private func python() async -> String? {
+/// A Python that has the modules: the tests' own environment, or the machine's.
+func python(with modules: String = "pyvisa, pyvisa_py, serial") async -> String? {
     for candidate in [ProcessInfo.processInfo.environment["QKD_PYTHON"], packageFolder + "/.venv/bin/python", "/usr/bin/python3"] {
         guard let candidate, FileManager.default.isExecutableFile(atPath: candidate) else { continue }
-        if (try? await run(candidate, ["-c", "import pyvisa, pyvisa_py, serial"]))?.status == 0 { return candidate }
+        if (try? await run(candidate, ["-c", "import \(modules)"]))?.status == 0 { return candidate }
     }
     return nil
 }

@@ -8,11 +8,11 @@ import Testing
 private let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
     .appendingPathComponent("Recordings")
 
-private let recordings = ((try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []).filter { $0.hasSuffix(".transcript") }
+let recordings = ((try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []).filter { $0.hasSuffix(".transcript") }
     .sorted()
 
 /// `> sent`, then what must come back.
-private struct Exchange {
+struct Exchange {
     enum Answer {
         case line(String)
         case pattern(String)
@@ -24,7 +24,7 @@ private struct Exchange {
     var answers: [Answer] = []
 }
 
-private func read(_ name: String) throws -> (header: [String: String], exchanges: [Exchange]) {
+func readRecording(_ name: String) throws -> (header: [String: String], exchanges: [Exchange]) {
     var header: [String: String] = [:]
     var exchanges: [Exchange] = []
     let text = try String(contentsOf: folder.appendingPathComponent(name), encoding: .utf8)
@@ -47,7 +47,7 @@ private func read(_ name: String) throws -> (header: [String: String], exchanges
 }
 
 /// Takes one answer from the front of `bytes`; `nil` when it is not complete.
-private func take(_ bytes: inout [UInt8], block: Bool) -> [UInt8]? {
+func takeAnswer(_ bytes: inout [UInt8], block: Bool) -> [UInt8]? {
     if block {
         guard bytes.count > 2, bytes[0] == UInt8(ascii: "#") else { return nil }
         let digits = Int(bytes[1]) - 48
@@ -69,7 +69,7 @@ private func take(_ bytes: inout [UInt8], block: Bool) -> [UInt8]? {
     }
 
     @Test(arguments: recordings) func theEmulatorAnswersAsRecorded(name: String) throws {
-        let (header, exchanges) = try read(name)
+        let (header, exchanges) = try readRecording(name)
         #expect(header["model"] != nil && header["firmware"] != nil && !exchanges.isEmpty)
         let rig = try Rig()
         let isTransmitter = try #require(header["model"]).hasPrefix("CVTX")
@@ -80,12 +80,12 @@ private func take(_ bytes: inout [UInt8], block: Bool) -> [UInt8]? {
             for answer in exchange.answers {
                 var isBlock = false
                 if case .block = answer { isBlock = true }
-                var got = take(&bytes, block: isBlock)
+                var got = takeAnswer(&bytes, block: isBlock)
                 // Operations take device time: *OPC? answers when they are over.
                 for _ in 0..<1000 where got == nil {
                     rig.testbed.step()
                     bytes += device.pending()
-                    got = take(&bytes, block: isBlock)
+                    got = takeAnswer(&bytes, block: isBlock)
                 }
                 let place = "\(name):\(exchange.line): '\(exchange.sent)'"
                 let body = try #require(got, "\(place): no answer")

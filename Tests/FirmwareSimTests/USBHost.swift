@@ -127,6 +127,12 @@ final class USBHost {
 
     var lastTag: UInt8 { tag }
 
+    /// MAV, by a serial poll.
+    var hasAnswer: Bool {
+        _ = control(SetupPacket(0xA1, 128, value: 2, length: 3))
+        return (read(0x82, room: 8)?.data.last ?? 0) & 0x10 != 0
+    }
+
     /// One message in one transfer, cut into buffers.
     func message(_ bytes: [UInt8], buffer: Int = .max, isLast: Bool = true) {
         let whole = header(1, size: bytes.count, attributes: isLast ? 1 : 0) + bytes + [UInt8](repeating: 0, count: -bytes.count & 3)

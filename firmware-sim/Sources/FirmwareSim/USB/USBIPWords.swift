@@ -30,10 +30,8 @@ package struct USBIPParser: Sendable {
 
     package init() {}
 
-    package mutating func append(_ bytes: ByteBuffer) {
-        var bytes = bytes
-        buffer.writeBuffer(&bytes)
-    }
+    mutating func append(_ bytes: ByteBuffer) { buffer.writeImmutableBuffer(bytes) }
+    package mutating func append(_ bytes: [UInt8]) { buffer.writeBytes(bytes) }
 
     /// The next whole message, or `nil` until more comes.
     package mutating func next() throws(USBIPError) -> USBIPMessage? {
