@@ -57,7 +57,7 @@ extension Device {
             answersAfter = max(answersAfter, moment.wall) + UInt64(max(0, delay) * 1e9)
         }
         // For a second after the last delayed answer the next ones queue behind it, so that none overtakes it.
-        guard answersAfter + 1_000_000_000 > moment.wall else { return 0 }
+        guard answersAfter > 0, answersAfter + 1_000_000_000 > moment.wall else { return 0 }
         // Answers keep their order.
         answersAfter += 1
         return answersAfter
