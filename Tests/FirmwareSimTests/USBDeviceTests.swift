@@ -166,6 +166,17 @@ private func line(_ text: String) -> [UInt8] { [UInt8]("\(text)\n".utf8) }
         #expect(host.done[id]?.status == -75 && host.done[id]?.length == 512)
     }
 
+    @Test func shortReadsAreTold() throws {
+        let host = USBHost { _ in [UInt8](repeating: 7, count: 1500) }
+        host.message(line("ask"))
+        for id in 1001...1003 as ClosedRange<UInt32> {
+            host.input(.submit(URB(id: id, endpoint: 1, isIn: true, length: 1024, refusesShort: true)))
+        }
+        host.send(host.header(2, size: 2000))
+        #expect(host.done[1001]?.status == 0 && host.done[1002]?.status == -121 && host.done[1002]?.length == 488)
+        #expect(host.done[1003] == nil)
+    }
+
     // MARK: - Abort and clear
 
     @Test func answersThatComeLateAreOvertaken() throws {

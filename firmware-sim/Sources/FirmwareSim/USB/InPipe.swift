@@ -6,11 +6,17 @@
 struct InPipe: Sendable {
     let packet: Int
     var isHalted = false
-    private var waiting: [(id: UInt32, room: Int)] = []
+    private var waiting: [Waiting] = []
     /// What is left of the transfer; empty when only the packet of zero bytes is owed.
     private var rest: ArraySlice<UInt8>?
     /// Bytes of the current or last transfer that went out.
     private(set) var sent = 0
+
+    private struct Waiting {
+        var id: UInt32
+        var room: Int
+        var refusesShort: Bool
+    }
 
     init(packet: Int) { self.packet = packet }
 
@@ -27,7 +33,7 @@ struct InPipe: Sendable {
     /// Forgets the rest of the transfer.
     mutating func drop() { rest = nil }
 
-    mutating func submit(_ urb: URB) { waiting.append((urb.id, urb.length)) }
+    mutating func submit(_ urb: URB) { waiting.append(Waiting(id: urb.id, room: urb.length, refusesShort: urb.refusesShort)) }
 
     mutating func unlink(_ id: UInt32) -> Bool {
         guard let index = waiting.firstIndex(where: { $0.id == id }) else { return false }
@@ -51,18 +57,19 @@ struct InPipe: Sendable {
         return actions
     }
 
-    private mutating func fill(_ urb: (id: UInt32, room: Int), _ bytes: ArraySlice<UInt8>) -> USBAction {
+    private mutating func fill(_ urb: Waiting, _ bytes: ArraySlice<UInt8>) -> USBAction {
         if bytes.count > urb.room, urb.room % packet != 0 { return overflow(urb, bytes) }
         let part = bytes.prefix(urb.room)
         let left = bytes.dropFirst(part.count)
         sent += part.count
         let hasEnded = left.isEmpty && (part.count % packet != 0 || part.count < urb.room)
         rest = hasEnded ? nil : left
-        return .complete(urb.id, status: URBStatus.success, data: part, length: part.count)
+        let status = urb.refusesShort && part.count < urb.room ? URBStatus.shortRead : URBStatus.success
+        return .complete(urb.id, status: status, data: part, length: part.count)
     }
 
     /// The packet that does not fit is lost, as on a real bus.
-    private mutating func overflow(_ urb: (id: UInt32, room: Int), _ bytes: ArraySlice<UInt8>) -> USBAction {
+    private mutating func overflow(_ urb: Waiting, _ bytes: ArraySlice<UInt8>) -> USBAction {
         let whole = bytes.prefix(urb.room / packet * packet)
         let lost = bytes.dropFirst(whole.count).prefix(packet)
         sent += whole.count

@@ -70,7 +70,9 @@ package struct USBIPParser: Sendable {
     }
 
     private mutating func submit(_ id: UInt32) throws(USBIPError) -> USBIPMessage? {
-        guard let direction = word(12), let endpoint = word(16), let length = word(24), let packets = word(32) else { return nil }
+        guard let direction = word(12), let endpoint = word(16), let flags = word(20), let length = word(24), let packets = word(32) else {
+            return nil
+        }
         guard direction < 2, endpoint < 16, length <= UInt32(Self.longestTransfer) else {
             throw USBIPError(description: "a transfer has no sense: endpoint \(endpoint), \(length) bytes")
         }
@@ -83,7 +85,10 @@ package struct USBIPParser: Sendable {
         buffer.moveReaderIndex(forwardBy: Self.header)
         let data = isIn ? [] : buffer.readBytes(length: Int(length)) ?? []
         return .submit(
-            URB(id: id, endpoint: UInt8(endpoint), isIn: isIn, length: Int(length), setup: setup ?? SetupPacket(0, 0), data: data))
+            URB(
+                id: id, endpoint: UInt8(endpoint), isIn: isIn, length: Int(length), setup: setup ?? SetupPacket(0, 0), data: data,
+                // Linux's URB_SHORT_NOT_OK
+                refusesShort: isIn && flags & 1 != 0))
     }
 }
 

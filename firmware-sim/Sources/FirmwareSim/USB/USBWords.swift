@@ -48,14 +48,20 @@ package struct URB: Equatable, Sendable {
     package var setup: SetupPacket
     /// What the host sends; empty for IN.
     package var data: [UInt8]
+    /// The host wants `shortRead` when fewer bytes come than there is room for: more of its buffers follow for the same transfer.
+    package var refusesShort = false
 
-    package init(id: UInt32, endpoint: UInt8, isIn: Bool, length: Int, setup: SetupPacket = SetupPacket(0, 0), data: [UInt8] = []) {
+    package init(
+        id: UInt32, endpoint: UInt8, isIn: Bool, length: Int, setup: SetupPacket = SetupPacket(0, 0), data: [UInt8] = [],
+        refusesShort: Bool = false
+    ) {
         self.id = id
         self.endpoint = endpoint
         self.isIn = isIn
         self.length = length
         self.setup = setup
         self.data = data
+        self.refusesShort = refusesShort
     }
 }
 
@@ -66,6 +72,7 @@ package enum URBStatus {
     /// The device sent a packet that the buffer had no room for.
     package static let overflow: Int32 = -75
     package static let unlinked: Int32 = -104
+    package static let shortRead: Int32 = -121
     /// The device is gone.
     package static let shutdown: Int32 = -108
 }
