@@ -97,7 +97,7 @@ extension TransmitterSession {
         } catch {
             blame(error)
         }
-        let isWhole = slot?.hasAll(code.frameSymbols) == true && slot?.isOver == false
+        let isWhole = slot.map { $0.failure == nil && !$0.isOver && $0.hasAll(code.frameSymbols) } ?? false
         if !isWhole { slot?.isOver = true }
         changed()
         do { try await station.device.stop() } catch {

@@ -15,6 +15,18 @@ public struct FinishedBlock: Sendable {
     public var padBytesForward: Int
     public var padBytesBackward: Int
     public var provenance: KeyProvenance
+
+    package init(
+        link: LinkID, peer: NodeID, block: BlockID, key: SecretBytes, padBytesForward: Int, padBytesBackward: Int, provenance: KeyProvenance
+    ) {
+        self.link = link
+        self.peer = peer
+        self.block = block
+        self.key = key
+        self.padBytesForward = padBytesForward
+        self.padBytesBackward = padBytesBackward
+        self.provenance = provenance
+    }
 }
 
 extension LinkDatabase {

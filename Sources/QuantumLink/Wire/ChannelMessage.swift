@@ -34,6 +34,16 @@ public struct Hello: Equatable, Sendable {
     public var epochs: [Epoch]
     /// Blocks that this end holds without knowing whether the other committed them.
     public var inDoubt: [BlockID]
+
+    package init(node: String, peer: String, link: String, role: DeviceRole, nonce: [UInt8], epochs: [Epoch], inDoubt: [BlockID]) {
+        self.node = node
+        self.peer = peer
+        self.link = link
+        self.role = role
+        self.nonce = nonce
+        self.epochs = epochs
+        self.inDoubt = inDoubt
+    }
 }
 
 /// The public, random name of one installed secret.
@@ -41,12 +51,7 @@ public struct Epoch: Hashable, Sendable, CustomStringConvertible {
     /// 16 bytes.
     public let bytes: [UInt8]
     public init(_ bytes: [UInt8]) { self.bytes = bytes }
-    public var description: String { bytes.prefix(4).map { String(format: $0) }.joined() + "…" }
-}
-
-private func hexDigits(_ byte: UInt8) -> String { (byte < 16 ? "0" : "") + String(byte, radix: 16) }
-extension String {
-    fileprivate init(format byte: UInt8) { self = hexDigits(byte) }
+    public var description: String { bytes.prefix(4).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined() + "…" }
 }
 
 /// Says which of the other's blocks in doubt were committed here.
@@ -54,9 +59,19 @@ public struct Resolve: Equatable, Sendable {
     public struct Answer: Equatable, Sendable {
         public var block: BlockID
         public var committed: Bool
+
+        package init(block: BlockID, committed: Bool) {
+            self.block = block
+            self.committed = committed
+        }
     }
     public var epoch: Epoch
     public var answers: [Answer]
+
+    package init(epoch: Epoch, answers: [Answer]) {
+        self.epoch = epoch
+        self.answers = answers
+    }
 }
 
 /// A one-time-padded tag of 16 bytes.
@@ -64,6 +79,12 @@ public struct TagMessage: Equatable, Sendable {
     public var purpose: TagPurpose
     public var padOffset: UInt64
     public var tag: [UInt8]
+
+    package init(purpose: TagPurpose, padOffset: UInt64, tag: [UInt8]) {
+        self.purpose = purpose
+        self.padOffset = padOffset
+        self.tag = tag
+    }
 }
 
 /// What the receiver's end can do now, and the calibration that the transmitter's end tunes by.
@@ -82,6 +103,22 @@ public struct Readiness: Equatable, Sendable {
     public var symbolRate: Double
     /// SHOT symbols that the running block can count on.
     public var calibrationSymbols: UInt64
+
+    package init(
+        ready: Bool, reason: String, emulated: Bool, captured: Bool, efficiency: Double, efficiencyError: Double, shotNoise: Double,
+        electronicNoise: Double, symbolRate: Double, calibrationSymbols: UInt64
+    ) {
+        self.ready = ready
+        self.reason = reason
+        self.emulated = emulated
+        self.captured = captured
+        self.efficiency = efficiency
+        self.efficiencyError = efficiencyError
+        self.shotNoise = shotNoise
+        self.electronicNoise = electronicNoise
+        self.symbolRate = symbolRate
+        self.calibrationSymbols = calibrationSymbols
+    }
 }
 
 /// Everything about a block that is fixed before its first symbol.
@@ -96,6 +133,15 @@ public struct BlockPlan: Equatable, Sendable {
     public var designSNR: Double
     /// Whether the transmitter is an emulator.
     public var emulated: Bool
+
+    package init(block: BlockID, code: String, frames: UInt32, epsilon: Double, designSNR: Double, emulated: Bool) {
+        self.block = block
+        self.code = code
+        self.frames = frames
+        self.epsilon = epsilon
+        self.designSNR = designSNR
+        self.emulated = emulated
+    }
 }
 
 /// The start of a slot, as disclosed by the transmitter's end.
@@ -105,6 +151,12 @@ public struct Disclosure: Equatable, Sendable {
         public var index: UInt32
         public var x: Int16
         public var p: Int16
+
+        package init(index: UInt32, x: Int16, p: Int16) {
+            self.index = index
+            self.x = x
+            self.p = p
+        }
     }
     public var slot: UInt32
     /// UTC of the window's first symbol at the transmitter, ns.
@@ -114,6 +166,14 @@ public struct Disclosure: Equatable, Sendable {
     /// sqrt(SNU) per LSB.
     public var scale: Float
     public var positions: [Position]
+
+    package init(slot: UInt32, utc: UInt64, window: UInt32, scale: Float, positions: [Position]) {
+        self.slot = slot
+        self.utc = utc
+        self.window = window
+        self.scale = scale
+        self.positions = positions
+    }
 }
 
 /// How the receiver's end turned its samples: `y = (sample - mean) / unit`, rotated by `phase`.
@@ -128,6 +188,16 @@ public struct SlotFrameOfReference: Equatable, Sendable {
     public var unit: Double
     public var meanX: Double
     public var meanP: Double
+
+    package init(slot: UInt32, aligned: Bool, significance: Double, phase: Double, unit: Double, meanX: Double, meanP: Double) {
+        self.slot = slot
+        self.aligned = aligned
+        self.significance = significance
+        self.phase = phase
+        self.unit = unit
+        self.meanX = meanX
+        self.meanP = meanP
+    }
 }
 
 /// One reconciliation frame.
@@ -137,6 +207,13 @@ public struct FrameBody: Sendable, Equatable {
     public var hashKey: UInt64
     /// The encoding of a `FrameMessage`.
     public var message: ByteBuffer
+
+    package init(slot: UInt32, index: UInt32, hashKey: UInt64, message: ByteBuffer) {
+        self.slot = slot
+        self.index = index
+        self.hashKey = hashKey
+        self.message = message
+    }
 }
 
 /// What the transmitter's end made of a frame.
@@ -144,6 +221,12 @@ public struct Verdict: Equatable, Sendable {
     public var slot: UInt32
     public var index: UInt32
     public var decoded: Bool
+
+    package init(slot: UInt32, index: UInt32, decoded: Bool) {
+        self.slot = slot
+        self.index = index
+        self.decoded = decoded
+    }
 }
 
 /// A failed frame in the clear.
@@ -152,6 +235,12 @@ public struct FrameValues: Equatable, Sendable {
     public var index: UInt32
     /// x0, p0, x1, ... as the converter gave them.
     public var samples: [Int16]
+
+    package init(slot: UInt32, index: UInt32, samples: [Int16]) {
+        self.slot = slot
+        self.index = index
+        self.samples = samples
+    }
 }
 
 /// What the receiver's end discloses when all frames are decided.
@@ -165,6 +254,20 @@ public struct BlockSums: Equatable, Sendable {
     public var saturated: UInt64
     public var verificationKey: [UInt8]
     public var verificationHash: UInt64
+
+    package init(
+        block: BlockID, dark: CalibrationSums, shot: CalibrationSums, quadratures: UInt64, squares: Double, saturated: UInt64,
+        verificationKey: [UInt8], verificationHash: UInt64
+    ) {
+        self.block = block
+        self.dark = dark
+        self.shot = shot
+        self.quadratures = quadratures
+        self.squares = squares
+        self.saturated = saturated
+        self.verificationKey = verificationKey
+        self.verificationHash = verificationHash
+    }
 }
 
 /// The public numbers from which both ends compute the key length, and the seed.
@@ -181,6 +284,24 @@ public struct BlockResult: Equatable, Sendable {
     public var padBitsBackward: UInt32
     public var limitedBy: String
     public var seed: [UInt8]
+
+    package init(
+        block: BlockID, quadratures: UInt64, xx: Double, xy: Double, yy: Double, decoded: UInt32, failed: UInt32, secretBits: UInt64,
+        padBitsForward: UInt32, padBitsBackward: UInt32, limitedBy: String, seed: [UInt8]
+    ) {
+        self.block = block
+        self.quadratures = quadratures
+        self.xx = xx
+        self.xy = xy
+        self.yy = yy
+        self.decoded = decoded
+        self.failed = failed
+        self.secretBits = secretBits
+        self.padBitsForward = padBitsForward
+        self.padBitsBackward = padBitsBackward
+        self.limitedBy = limitedBy
+        self.seed = seed
+    }
 }
 
 /// One message of the classical channel.

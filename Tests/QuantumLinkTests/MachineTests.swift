@@ -1,0 +1,209 @@
+// The values that decide: schedule, life of a block, handshake, transcript, tuning.
+
+import Foundation
+import KeyMaterial
+import QKDModel
+import QKDTesting
+import QuantumLink
+import Testing
+
+@Suite("State machines of a link")
+struct MachineTests {
+    private let norte = LinkID(unchecked: "norte")
+    private let concepcion = LinkID(unchecked: "concepcion")
+
+    @Test("Shares follow the weights, nobody starves, and one link uses the transmitter at a time")
+    func schedule() {
+        var schedule = SlotSchedule()
+        schedule.enter(norte, weight: 35, slotFrames: 10)
+        schedule.enter(concepcion, weight: 65, slotFrames: 10)
+        var counts: [LinkID: Int] = [:]
+        var since: [LinkID: Int] = [:]
+        for turn in 0..<2000 {
+            for link in [norte, concepcion] { schedule.update(link, ready: true, wanted: 1000) }
+            guard let grant = schedule.next() else { Issue.record("no grant"); return }
+            #expect(schedule.next() == nil)
+            #expect(grant.frames == 10)
+            counts[grant.link, default: 0] += 1
+            since[grant.link] = turn
+            for link in [norte, concepcion] { #expect(turn - (since[link] ?? 0) <= 3) }
+            schedule.finished(grant.link, symbols: 10, seconds: 2, refused: false)
+        }
+        #expect(abs(Double(counts[norte] ?? 0) / 2000 - 0.35) < 0.01)
+    }
+
+    @Test("A link that is not ready, wants nothing or has left gets no turn; a block's last slot is no crumb")
+    func scheduleEdges() {
+        var schedule = SlotSchedule()
+        #expect(schedule.next() == nil)
+        schedule.enter(norte, weight: 1, slotFrames: 10)
+        #expect(schedule.next() == nil)
+        schedule.update(norte, ready: true, wanted: 0)
+        #expect(schedule.next() == nil)
+        schedule.update(norte, ready: false, wanted: 5)
+        #expect(schedule.next() == nil)
+        schedule.update(norte, ready: true, wanted: 11)
+        #expect(schedule.next()?.frames == 11)
+        schedule.leave(norte)
+        #expect(schedule.next() == nil)
+        // Any number of links with random readiness: a grant is always for one that is ready and wants frames.
+        let random = SeededRandom(7)
+        let links = (0..<6).map { LinkID(unchecked: "l\($0)") }
+        for link in links { schedule.enter(link, weight: Double(random.word() % 50) + 1, slotFrames: 8) }
+        for _ in 0..<5000 {
+            let able = links.filter { link in
+                let (ready, wanted) = (random.word() % 3 > 0, Int(random.word() % 4) * 5)
+                schedule.update(link, ready: ready, wanted: wanted)
+                return ready && wanted > 0
+            }
+            let grant = schedule.next()
+            #expect(grant == nil ? able.isEmpty : able.contains(grant?.link ?? norte))
+            if let grant { schedule.finished(grant.link, symbols: 1, seconds: 1, refused: random.word() % 5 == 0) }
+        }
+    }
+
+    @Test("With key and demand known, the best shares are proportional to demand over key")
+    func optimum() {
+        var schedule = SlotSchedule()
+        schedule.enter(norte, weight: 1, slotFrames: 1)
+        schedule.enter(concepcion, weight: 1, slotFrames: 1)
+        #expect(schedule.optimalShares(demand: [norte: 1, concepcion: 1]).isEmpty)
+        schedule.closed(norte, keyBits: 3000, symbols: 5e6, calibrationSymbols: 5e6, symbolRate: 5e6)
+        schedule.closed(concepcion, keyBits: 1000, symbols: 5e6, calibrationSymbols: 5e6, symbolRate: 5e6)
+        let shares = schedule.optimalShares(demand: [norte: 1, concepcion: 1])
+        #expect(abs((shares[norte] ?? 0) - 0.25) < 1e-12)
+        #expect(abs((shares[concepcion] ?? 0) - 0.75) < 1e-12)
+    }
+
+    @Test("A block goes through its stages in order only")
+    func blockLife() throws {
+        var life = BlockLife(block: BlockID(UUID()), frames: 5)
+        #expect(throws: QuantumLinkError.self) { try life.take(.closed) }
+        #expect(throws: QuantumLinkError.self) { try life.take(.frame(decoded: true)) }
+        try life.take(.accepted)
+        #expect(throws: QuantumLinkError.self) { try life.take(.slotBegan(slot: 1, frames: 6)) }
+        try life.take(.slotBegan(slot: 1, frames: 3))
+        for decoded in [true, false, false] { try life.take(.frame(decoded: decoded)) }
+        #expect(throws: QuantumLinkError.self) { try life.take(.frame(decoded: true)) }
+        #expect(!life.lostAlignment)
+        try life.take(.slotEnded)
+        #expect(throws: QuantumLinkError.self) { try life.take(.slotBegan(slot: 1, frames: 1)) }
+        #expect(throws: QuantumLinkError.self) { try life.take(.closed) }
+        try life.take(.slotBegan(slot: 2, frames: 2))
+        for _ in 0..<2 { try life.take(.frame(decoded: true)) }
+        try life.take(.slotEnded)
+        try life.take(.closed)
+        #expect((life.decoded, life.failed, life.wanted, life.slots) == (3, 2, 0, 2))
+        try life.take(.rawKeysEqual)
+        try life.take(.estimate(secretBits: 80, limitedBy: "length"))
+        #expect(throws: QuantumLinkError.self) { try life.take(.tagged) }
+        for step: BlockLife.Step in [.amplified, .tagged, .deposited] { try life.take(step) }
+        try life.take(.gaveUp(reason: "too late"))
+        #expect(life.stage == .deposited)
+    }
+
+    @Test("Three failures in a row lose the alignment; no key voids the block")
+    func blockLifeEnds() throws {
+        var life = BlockLife(block: BlockID(UUID()), frames: 4)
+        try life.take(.accepted)
+        try life.take(.slotBegan(slot: 1, frames: 4))
+        for decoded in [false, true, false, false] { try life.take(.frame(decoded: decoded)) }
+        #expect(!life.lostAlignment)
+        try life.take(.slotEnded)
+        try life.take(.closed)
+        try life.take(.rawKeysEqual)
+        try life.take(.estimate(secretBits: 0, limitedBy: "excess noise"))
+        #expect(life.stage == .void && life.reason == "excess noise")
+    }
+
+    @Test("The modulation reaches the design SNR from the expected loss, and corrects itself once")
+    func tuner() {
+        var tuner = ModulationTuner(designSNR: 0.163, transmittance: 0.25)
+        #expect(abs(tuner.snr(variance: tuner.variance) - 0.163) < 1e-12)
+        let before = tuner.variance
+        // The fibre lets through a tenth less.
+        let gain = 0.8 * 0.225 / 2
+        tuner.learned(xx: before, xy: before * gain.squareRoot(), yy: gain * before + 1.05)
+        #expect(abs(tuner.variance - 0.163 * 1.05 / gain) < 1e-9)
+        let learned = tuner.variance
+        // A cut fibre teaches nothing.
+        tuner.learned(xx: before, xy: 0.0001, yy: 1.05)
+        #expect(tuner.variance == learned)
+    }
+
+    @Test("Both ends agree on the newest secret in common; answers are for what was asked")
+    func handshake() throws {
+        let (old, new, other) = (
+            Epoch(Array(repeating: 1, count: 16)), Epoch(Array(repeating: 2, count: 16)), Epoch(Array(repeating: 3, count: 16))
+        )
+        let doubt = BlockID(UUID())
+        func hello(_ role: DeviceRole, _ epochs: [Epoch], _ inDoubt: [BlockID] = []) -> Hello {
+            Hello(
+                node: role == .transmitter ? "a" : "b", peer: role == .transmitter ? "b" : "a", link: "a-b", role: role,
+                nonce: Array(repeating: role == .transmitter ? 1 : 2, count: 32), epochs: epochs, inDoubt: inDoubt)
+        }
+        var left = Handshake(own: hello(.transmitter, [other, new, old]), committed: { $0 == doubt })
+        var right = Handshake(own: hello(.receiver, [new, old], [doubt]), committed: { _ in false })
+        #expect(right.start().isEmpty)
+        guard case .send(let first) = try #require(left.start().first) else { return }
+        guard case .send(let second) = try #require(try right.input(first).first) else { return }
+        let answer = try left.input(second)
+        guard answer.count == 3, case .begin(new, _, _) = answer[0], case .send(let resolve) = answer[1], case .sendTag = answer[2] else {
+            Issue.record("\(answer)")
+            return
+        }
+        #expect(resolve == .resolve(Resolve(epoch: new, answers: [.init(block: doubt, committed: true)])))
+        // Before the tag has verified the receiver's end sends nothing of its own pad and believes nothing.
+        #expect(try right.input(resolve).count == 1)
+        let done = try right.tagVerified(.handshake)
+        #expect(done.contains(.resolve([.init(block: doubt, committed: true)])))
+        #expect(done.contains(.established(new)))
+        // Wrong peers and lies are refused.
+        var stranger = Handshake(own: hello(.receiver, [old]), committed: { _ in false })
+        #expect(throws: QuantumLinkError.self) { try stranger.input(.hello(hello(.receiver, [old]))) }
+        var liar = Handshake(own: hello(.transmitter, [old]), committed: { _ in false })
+        _ = liar.start()
+        #expect(throws: QuantumLinkError.self) { try liar.input(.hello(hello(.receiver, [new]))) }
+    }
+
+    @Test("A transcript's tags fit only what was said, once")
+    func transcript() throws {
+        let folder = try temporaryFolder()
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let content = try InstalledSecret.make(bytes: 65536, random: SeededRandom(1))
+        let path = folder.appendingPathComponent("s").path
+        _ = FileManager.default.createFile(
+            atPath: path, contents: content.withBytes { Data($0) }, attributes: [.posixPermissions: 0o600])
+        let link = LinkID(unchecked: "a-b")
+        func end(_ role: DeviceRole, nonce: UInt8 = 2) throws -> ChannelTranscript {
+            let database = try LinkDatabase(path: folder.appendingPathComponent("\(role)-\(UUID())").path)
+            try database.install(try InstalledSecret(path: path), on: link)
+            var transcript = ChannelTranscript()
+            try transcript.begin(
+                try #require(try database.epochs(of: link).first), role: role, transmitterNonce: Array(repeating: 1, count: 32),
+                receiverNonce: Array(repeating: nonce, count: 32))
+            return transcript
+        }
+        func say(_ text: String, _ left: inout ChannelTranscript, _ right: inout ChannelTranscript, heard: String? = nil) {
+            Array(text.utf8).withUnsafeBytes { left.sent($0) }
+            Array((heard ?? text).utf8).withUnsafeBytes { right.received($0) }
+        }
+        var (left, right) = (try end(.transmitter), try end(.receiver))
+        say("hello", &left, &right)
+        let tag = try left.tag(.block)
+        var replayed = right
+        try right.check(tag)
+        // The same tag again, for the same words: the stretch's number and the pad's cursor stand against it.
+        Array("hello".utf8).withUnsafeBytes { right.received($0) }
+        #expect(throws: QuantumLinkError.self) { try right.check(tag) }
+        // Another purpose or other words: no.
+        #expect(throws: QuantumLinkError.self) { try replayed.check(TagMessage(purpose: .commit, padOffset: tag.padOffset, tag: tag.tag)) }
+        var (left2, right2) = (try end(.transmitter), try end(.receiver))
+        say("hello", &left2, &right2, heard: "hellp")
+        #expect(throws: QuantumLinkError.tagFailed(purpose: "block")) { try right2.check(try left2.tag(.block)) }
+        // Another connection's nonces: no splicing.
+        var (left3, right3) = (try end(.transmitter), try end(.receiver, nonce: 9))
+        say("hello", &left3, &right3)
+        #expect(throws: QuantumLinkError.self) { try right3.check(try left3.tag(.block)) }
+    }
+}
