@@ -154,6 +154,10 @@ extension StoreTransaction {
         guard var row = try block(run.block), row.peer == peer else { throw KeyStoreError.noSuchKey }
         guard row.state == .confirmed || row.state == .spent else { throw KeyStoreError.noSuchKey }
         if row.emulated && !rules.deliverEmulated { throw KeyStoreError.refusedByPeer("emulated") }
+        // Before any id is made: an id is of 32-bit numbers, and the peer's may not fit.
+        guard run.offset >= 0, run.offset <= row.bytes, run.count <= (row.bytes - run.offset) / run.keyBytes else {
+            throw KeyStoreError.rangeTaken(run.block)
+        }
         var fresh: [KeyRun] = []
         for (range, id) in zip(run.ranges, run.ids) {
             if let known = try self.row(id) {
