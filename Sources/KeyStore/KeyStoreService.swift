@@ -130,7 +130,6 @@ public final class KeyStoreService: Sendable {
             path: configuration.database, masterKey: try Self.masterKey(configuration, random), rules: rules, random: random, now: now)
         self.store = store
         transport = try KMTransport(files: configuration.km.files, names: names, group: MultiThreadedEventLoopGroup.singleton)
-        let local = Set(configuration.applications.filter { $0.value == configuration.node }.keys)
         var peers: [NodeID: KMPeer] = [:]
         for peer in configuration.peers {
             let secret = try SecretFile.read(peer.secret, sizes: 4096...(1 << 28))
@@ -140,7 +139,8 @@ public final class KeyStoreService: Sendable {
             peers[peer.node] = KMPeer(
                 settings: .init(
                     peer: peer.node, address: peer.address, certificateName: peer.certificateName, patience: configuration.patience),
-                store: store, transport: transport, journal: journal, applications: local, logger: logger, random: random)
+                store: store, transport: transport, journal: journal, homes: configuration.applications, logger: logger,
+                random: random)
         }
         self.peers = peers
     }

@@ -43,6 +43,33 @@ import Testing
         }
     }
 
+    @Test func restartsTakeLittleOfAPadThatRunsLow() throws {
+        let scratch = try Scratch()
+        var seen = Set<UInt64>()
+        var left: [Int] = []
+        for _ in 0..<30 {
+            let here = try store(scratch, almagro, peer: norte, bytes: 4096 + 32)
+            let pad = SendingPad(store: here, peer: norte)
+            let (offset, bytes) = try pad.burn(48)
+            #expect(bytes.count == 48)
+            for byte in offset..<offset + 48 { #expect(seen.insert(byte).inserted) }
+            try here.close()
+            left.append(try SendingPad(store: try store(scratch, almagro, peer: norte, bytes: 4096 + 32), peer: norte).remaining)
+        }
+        #expect(left.first == 2048 - 64 && left.last == 2048 - 64 * 30)
+    }
+
+    @Test func aSecretThatWasReplacedNeverComesBack() throws {
+        let scratch = try Scratch()
+        let here = try store(scratch, almagro, peer: norte)
+        _ = try SendingPad(store: here, peer: norte).burn(16)
+        #expect(try here.changeNow { try $0.install(secret: secret(noise(8192, 6)), peer: norte) })
+        #expect {
+            try here.changeNow { _ = try $0.install(secret: secret(noise(8192, 5)), peer: norte) }
+        } throws: { "\($0)".contains("may not serve twice") }
+        #expect(try here.changeNow { try $0.install(secret: secret(noise(8192, 6)), peer: norte) } == false)
+    }
+
     @Test func runsDryWithAClearErrorAndAnotherSecretRefills() throws {
         let scratch = try Scratch()
         let here = try store(scratch, almagro, peer: norte, bytes: 4096)
@@ -70,17 +97,17 @@ import Testing
             try transaction.confirm(id, refill: refill)
             return refill
         }
-        #expect(refill.forwardCount == 10_000 && refill.backwardCount == 10_000)
+        #expect(refill.forwardCount == 20_000 && refill.backwardCount == 20_000)
         try here.changeNow { try $0.confirm(id, refill: refill) }
         let (forth, back) = (SendingPad(store: here, peer: norte), ReceivingPad(store: there, peer: almagro))
-        #expect(try forth.remaining == 12_032)
-        for _ in 0..<376 {
+        #expect(try forth.remaining == 22_032)
+        for _ in 0..<688 {
             let (offset, bytes) = try forth.burn(32)
             #expect(bytes.matches(try back.burn(at: offset, count: 32)))
         }
         // What went to the pads is in neither half.
         let ledgers = (try here.changeNow { try $0.block(id) }?.ledger, try there.changeNow { try $0.block(id) }?.ledger)
-        #expect(ledgers.0?.ownHalf.lowerBound == 20_000 && ledgers.1?.peerHalf.lowerBound == 20_000)
+        #expect(ledgers.0?.ownHalf.lowerBound == 40_000 && ledgers.1?.peerHalf.lowerBound == 40_000)
     }
 
     @Test func aSecondRefillBeforeTheFirstLeavesAHoleThatIsSkipped() throws {

@@ -181,6 +181,63 @@ import Testing
         }
     }
 
+    @Test func aLinkWhosePadHasReachedItsFloorSurvivesRestarts() async throws {
+        let pair = try StorePair()
+        for configuration in pair.configurations { _ = try pair.scratch.write(noise(4096, 9), "\(configuration.node)-km") }
+        for _ in 0..<4 {
+            let stores = [try pair.start(0), try pair.start(1)]
+            #expect(await pair.isUp(stores[0], stores[1]))
+            await #expect {
+                _ = try await pair.keys(1, from: stores[0], index: 0)
+            } throws: { "\($0)".contains("used up") }
+            for store in stores { await store.stop() }
+        }
+        let stores = [try pair.start(0), try pair.start(1)]
+        #expect(await pair.isUp(stores[0], stores[1]))
+        try await pair.deposit(noise(20_000, 4), at: stores)
+        #expect(try await eventually { try await pair.confirmedBits(stores[0], stores[1]) == [160_000, 160_000] })
+        #expect(try await pair.keys(1, from: stores[0], index: 0).count == 1)
+        for store in stores { await store.stop() }
+    }
+
+    @Test func requestsShareExchangesWhereThePadIsLow() async throws {
+        let pair = try StorePair()
+        for configuration in pair.configurations { _ = try pair.scratch.write(noise(12_288, 9), "\(configuration.node)-km") }
+        let stores = [try pair.start(0), try pair.start(1)]
+        #expect(await pair.isUp(stores[0], stores[1]))
+        try await pair.deposit(noise(10_000, 4), at: stores)
+        #expect(try await eventually { try await pair.confirmedBits(stores[0], stores[1]) == [80_000, 80_000] })
+        let before = await stores[0].service.peerReports()[0].padSendBytes
+        let keys = try await withThrowingTaskGroup(of: Int.self) { group in
+            for index in 0..<60 {
+                try await Task.sleep(for: .milliseconds(1))
+                group.addTask { try await pair.keys(1, from: stores[0], index: 0, bytes: 8 + index % 2 * 8).count }
+            }
+            return try await group.reduce(0, +)
+        }
+        let used = before - (await stores[0].service.peerReports()[0].padSendBytes)
+        #expect(keys == 60 && used <= 30 * 16, "\(used) bytes of pad for 60 requests")
+        for store in stores { await store.stop() }
+    }
+
+    @Test func aPeerSpeaksForItsOwnApplicationsOnly() async throws {
+        let pair = try StorePair()
+        // Almagro believes that it serves an application of Norte, and asks in its name.
+        var configuration = pair.configurations[0]
+        configuration.applications[sae("app-second")] = almagro
+        let stores = [try RunningStore(configuration), try pair.start(1)]
+        #expect(await pair.isUp(stores[0], stores[1]))
+        try await pair.deposit(noise(5000, 6), at: stores)
+        #expect(try await eventually { try await pair.confirmedBits(stores[0], stores[1]) == [40_000, 40_000] })
+        let peer = try #require(stores[0].service.peers[norte])
+        await #expect {
+            _ = try await peer.keys(KeyRequest(peer: norte, master: sae("app-second"), slave: sae("app-norte"), count: 1, keyBytes: 32))
+        } throws: { "\($0)".contains("app-second") }
+        #expect(try await stores[1].service.linkReports()[0].reservedBits == 0)
+        #expect(try await pair.keys(1, from: stores[0], index: 0).count == 1)
+        for store in stores { await store.stop() }
+    }
+
     @Test func padsAreRefilledByBlocksAndNeverRunDryWhileKeyComes() async throws {
         let pair = try StorePair()
         for configuration in pair.configurations { _ = try pair.scratch.write(noise(4096, 9), "\(configuration.node)-km") }

@@ -116,6 +116,40 @@ import Testing
         #expect(Set(third.0.flatMap(\.ids)).isDisjoint(with: third.1.flatMap(\.ids)))
     }
 
+    @Test func runsThatEndBeyondTheBlockAreRefusedAndNotATrap() throws {
+        let there = try openStore(Scratch(), norte)
+        let id = BlockID(UUID())
+        try there.confirmed(noise(2000, 7), id: id, peer: almagro, firstEnd: false)
+        for (offset, count) in [(0xFFFF_FFFF, 2), (0xFFFF_FFFF, 0xFFFF), (0xFFFF_FFE0, 1), (1984, 1), (2000, 1)] {
+            #expect(throws: KeyStoreError.rangeTaken(id)) {
+                try there.changeNow {
+                    try $0.reserve(
+                        KeyRun(block: id, offset: offset, keyBytes: 32, count: count), peer: almagro, master: request.master,
+                        slave: request.slave)
+                }
+            }
+        }
+    }
+
+    @Test func aBlockSharedWithAnotherNodeIsNotThisPeersToConfirm() throws {
+        let there = try openStore(Scratch(), norte)
+        let (id, bytes, pad) = (BlockID(UUID()), noise(2000, 7), secret(noise(32, 8)))
+        try there.changeNow { try $0.install(secret: secret(noise(8192, 9)), peer: almagro) }
+        _ = try there.deposit(bytes, id: id, peer: almagro, firstEnd: false)
+        var question = KMMessage.Confirm(
+            block: id, link: link("almagro-norte"), emulated: false, firstEnd: true, byteCount: 2000, hashPadOffset: 0,
+            maskedHash: maskedHash(secret(noise(2000, 6)), pad))
+        // Neither erased nor confirmed by somebody else's question, right or wrong.
+        #expect(try there.changeNow { try $0.answer(question, peer: node("concepcion"), pad: pad) } == .notHeld)
+        question.maskedHash = maskedHash(secret(bytes), pad)
+        #expect(try there.changeNow { try $0.answer(question, peer: node("concepcion"), pad: pad) } == .notHeld)
+        #expect(try there.changeNow { try $0.block(id) }?.state == .held)
+        guard case .agreed(_, newly: true) = try there.changeNow({ try $0.answer(question, peer: almagro, pad: pad) }) else {
+            Issue.record("its own peer is not answered")
+            return
+        }
+    }
+
     @Test func emulatedKeysStayWhereTheyAreUnlessAllowed() throws {
         let scratch = try Scratch()
         let here = try openStore(scratch, almagro) { $0.deliverEmulated = false }

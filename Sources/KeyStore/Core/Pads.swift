@@ -11,12 +11,19 @@ extension StoreTransaction {
     /// again changes nothing; another one starts a new epoch.
     ///
     /// - Returns: true where the secret was new.
+    /// - Throws: `KeyStoreError.secret` where it is too short, or was in use before the present one: its pads would serve twice.
     @discardableResult
     package func install(secret: SecretBytes, peer: NodeID) throws -> Bool {
         guard secret.count >= 4096 else { throw KeyStoreError.secret("the one for \(peer) has \(secret.count) bytes, 4096 are needed") }
         let mark = seals.mark(secret, "secret \(peer)")
         let known = try Row.fetchOne(database, sql: "SELECT epoch, mark FROM pad_state WHERE peer = ?", arguments: [peer.rawValue])
         if let known, known["mark"] as Data == mark { return false }
+        let seen = try Bool.fetchOne(
+            database, sql: "SELECT EXISTS (SELECT 1 FROM secret_mark WHERE peer = ? AND mark = ?)", arguments: [peer.rawValue, mark])
+        guard seen == false else {
+            throw KeyStoreError.secret("the one for \(peer) was in use before and may not serve twice: make a new one, for both ends")
+        }
+        try database.execute(sql: "INSERT INTO secret_mark VALUES (?, ?)", arguments: [peer.rawValue, mark])
         let epoch = (known?["epoch"] ?? 0) + 1
         let half = (secret.count - 32) / 2
         let first = rules.node < peer
@@ -67,11 +74,12 @@ extension StoreTransaction {
             arguments: [Int64(start) + Int64(bits.count), peer.rawValue])
     }
 
-    /// How the answering end tops up both pads out of a block of `bytes` bytes.
+    /// How the answering end tops up both pads out of a block of `bytes` bytes. A quarter per direction is what single
+    /// requests for keys of 256 bits use up: 16 bytes of each pad for 32 bytes of key.
     package func planRefill(_ peer: NodeID, bytes: Int) throws -> PadRefill {
         let state = try padState(peer)
         func wish(_ sending: Bool) throws -> Int {
-            max(0, min(rules.padLevel - (try padLeft(peer, sending: sending)), bytes / 8)) / 16 * 16
+            max(0, min(rules.padLevel - (try padLeft(peer, sending: sending)), bytes / 4)) / 16 * 16
         }
         let first = rules.node < peer
         var refill = PadRefill()
@@ -92,12 +100,14 @@ extension StoreTransaction {
             arguments: [cursor, peer.rawValue, sending, cursor]) ?? 0
     }
 
-    /// Takes whole rows of the sending pad, at least `count` bytes that lie together, and erases them.
+    /// Takes at least `count` bytes of the sending pad that lie together, and erases them: whole rows while there is plenty,
+    /// small pieces once it runs low, so that restarts do not eat what a refill needs.
     func takeSendingPad(_ peer: NodeID, atLeast count: Int) throws -> (offset: UInt64, bytes: SecretBytes) {
         let state = try padState(peer)
         let rows = try Row.fetchAll(
             database, sql: "SELECT start, bytes, sealed FROM pad WHERE peer = ? AND sending = 1 AND start >= ? ORDER BY start LIMIT ?",
             arguments: [peer.rawValue, state["send_cursor"] as Int64, count / 16 + 2])
+        let isLow = try padLeft(peer, sending: true) <= Schema.padReserve
         var taken: [SecretBytes] = []
         var (first, next, total) = (Int64(0), Int64(0), 0)
         for row in rows where total < count {
@@ -108,8 +118,21 @@ extension StoreTransaction {
             next = start + (row["bytes"] as Int64)
         }
         guard total >= count else { throw KeyMaterialError.padExhausted(needed: count, remaining: total) }
-        try moveCursor(peer, sending: true, to: next)
-        return (UInt64(first), SecretBytes.concatenate(taken))
+        let spare = isLow ? max(0, total - (count + Schema.padPiece - 1) / Schema.padPiece * Schema.padPiece) : 0
+        try moveCursor(peer, sending: true, to: next - Int64(spare))
+        if spare > 0, let last = taken.last { try putBack(peer, last, spare: spare, end: next) }
+        return (UInt64(first), SecretBytes.concatenate(taken).slice(0..<total - spare))
+    }
+
+    /// The last `spare` bytes of a sending row stay, as a row of their own; what was before them is overwritten.
+    private func putBack(_ peer: NodeID, _ row: SecretBytes, spare: Int, end: Int64) throws {
+        let epoch = try padState(peer)["epoch"] as Int
+        let (old, new) = (end - Int64(row.count), end - Int64(spare))
+        try database.execute(sql: "DELETE FROM pad WHERE peer = ? AND sending = 1 AND start = ?", arguments: [peer.rawValue, old])
+        let sealed = try row.withBytes { bytes in
+            try seals.seal(pad: UnsafeRawBufferPointer(rebasing: bytes[(row.count - spare)...]), label(peer, epoch, true, new))
+        }
+        try database.execute(sql: "INSERT INTO pad VALUES (?, ?, ?, ?, ?)", arguments: [peer.rawValue, true, new, spare, sealed])
     }
 
     /// Reads the receiving pad without moving its cursor.
@@ -155,7 +178,8 @@ extension StoreTransaction {
     }
 }
 
-/// The pad for what this end says. A kilobyte at a time leaves the disk; what a crash finds in memory is lost.
+/// The pad for what this end says. A kilobyte at a time leaves the disk, 64 bytes once it runs low; what a crash finds in
+/// memory is lost.
 package final class SendingPad: Pad {
     private let store: Store
     private let peer: NodeID

@@ -8,6 +8,9 @@ enum Schema {
     static let segmentBytes = 4096
     /// Bytes of pad that are sealed, taken and erased together.
     static let padBytes = 1024
+    /// Where no more than this is left, pads leave the disk in pieces of `padPiece` bytes.
+    static let padReserve = 4 * padBytes
+    static let padPiece = 64
 
     /// Opens or makes the database, with write-ahead log, full synchronisation and overwriting deletion.
     static func open(path: String) throws -> DatabasePool {
@@ -35,6 +38,7 @@ enum Schema {
     private static var migrator: DatabaseMigrator {
         var migrator = DatabaseMigrator()
         migrator.registerMigration("1") { try $0.execute(sql: version1) }
+        migrator.registerMigration("2") { try $0.execute(sql: version2) }
         return migrator
     }
 
@@ -92,5 +96,11 @@ enum Schema {
         CREATE TABLE tally (
             link TEXT NOT NULL, name TEXT NOT NULL, bits INTEGER NOT NULL, PRIMARY KEY (link, name)
         ) WITHOUT ROWID;
+        """
+
+    /// Every installed secret there ever was, by its keyed fingerprint: none may come back.
+    private static let version2 = """
+        CREATE TABLE secret_mark (peer TEXT NOT NULL, mark BLOB NOT NULL, PRIMARY KEY (peer, mark)) WITHOUT ROWID;
+        INSERT INTO secret_mark SELECT peer, mark FROM pad_state;
         """
 }

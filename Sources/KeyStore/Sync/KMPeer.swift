@@ -43,6 +43,8 @@ package actor KMPeer {
         case held([BlockID])
         case void([BlockID], KMMessage.VoidReason)
         case wanted
+        /// Requests have been given time to gather.
+        case gathered
         case tick
     }
 
@@ -63,8 +65,8 @@ package actor KMPeer {
     let transport: KMTransport
     let logger: Logger
     let clock: any Clock<Duration>
-    /// Applications of this node: only for them does this end reserve.
-    let applications: Set<SAEID>
+    /// Which node serves which application: this end reserves for its own only, and only what the peer's own ask for.
+    let homes: [SAEID: NodeID]
     let random: any RandomSource
     let stream: AsyncStream<Event>
     private nonisolated let events: AsyncStream<Event>.Continuation
@@ -80,19 +82,23 @@ package actor KMPeer {
     var figures = Figures()
     var elapsed = Duration.zero
     var downSince = Duration.zero
-    /// Pad that is kept for hello and confirm, so that a refill can always come.
-    static let padFloor = 1024
+    enum Gathering { case no, running, over }
+    var gathering = Gathering.no
+    /// Pad that is kept for hello and confirm, so that a refill can always come: also after many restarts.
+    static let padFloor = Schema.padReserve
+    /// Below this, requests wait a moment for others to share an exchange with.
+    static let padSparing = 4 * padFloor
     static let largestBatch = (requests: 512, keys: 8192)
 
     package init(
-        settings: Settings, store: Store, transport: KMTransport, journal: StoreJournal, applications: Set<SAEID>, logger: Logger,
+        settings: Settings, store: Store, transport: KMTransport, journal: StoreJournal, homes: [SAEID: NodeID], logger: Logger,
         clock: any Clock<Duration> = ContinuousClock(), random: any RandomSource = KernelRandom()
     ) {
         self.settings = settings
         self.store = store
         self.transport = transport
         self.journal = journal
-        self.applications = applications
+        self.homes = homes
         self.logger = logger
         self.clock = clock
         self.random = random
@@ -181,6 +187,7 @@ package actor KMPeer {
         case .held(let blocks): await perform(session.input(.held(blocks), at: elapsed))
         case .void(let blocks, let reason): await perform(session.input(.void(blocks, reason), at: elapsed))
         case .wanted: break
+        case .gathered: gathering = .over
         case .tick:
             elapsed += .milliseconds(250)
             watch()
@@ -237,6 +244,15 @@ package actor KMPeer {
             if figures.reason == nil { downSince = elapsed }
             figures.reason = reason
             failAll(unavailable())
+        }
+    }
+
+    func gather() {
+        guard gathering == .no else { return }
+        gathering = .running
+        Task { [clock, events] in
+            try? await clock.sleep(for: .milliseconds(30))
+            events.yield(.gathered)
         }
     }
 

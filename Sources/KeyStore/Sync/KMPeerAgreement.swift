@@ -1,15 +1,16 @@
 // What two stores agree on: which blocks both hold, which are void, which keys the slave's end has set aside.
 
-import KeyMaterial
+package import KeyMaterial
 import Logging
-import QKDModel
+package import QKDModel
 
 extension KMPeer {
     // MARK: Confirmation
 
     func askConfirm(_ id: BlockID) async throws {
+        let peer = settings.peer
         let found = try await store.look { transaction in
-            try transaction.block(id).flatMap { $0.state == .held ? ($0, try transaction.content($0)) : nil }
+            try transaction.block(id).flatMap { $0.state == .held && $0.peer == peer ? ($0, try transaction.content($0)) : nil }
         }
         guard let (row, content) = found else { return await perform(session.confirmSkipped()) }
         let (offset, pad) = try sending.burn(32)
@@ -23,24 +24,7 @@ extension KMPeer {
     func answer(_ confirm: KMMessage.Confirm) async throws {
         guard let pad = hashPad else { return }
         let peer = settings.peer
-        let outcome = try await store.change { transaction -> ConfirmOutcome in
-            guard let row = try transaction.block(confirm.block) else { return .notHeld }
-            switch row.state {
-            case .void: return .void
-            case .confirmed, .spent: return .agreed(row.refill ?? PadRefill(), newly: false)
-            case .held: break
-            }
-            let same =
-                row.link == confirm.link && row.peer == peer && row.emulated == confirm.emulated && row.bytes == confirm.byteCount
-                && row.firstEnd != confirm.firstEnd
-            guard same, maskedHash(try transaction.content(row), pad) == confirm.maskedHash else {
-                try transaction.void(confirm.block, tell: false)
-                return .differs
-            }
-            let refill = try transaction.planRefill(peer, bytes: row.bytes)
-            try transaction.confirm(confirm.block, refill: refill)
-            return .agreed(refill, newly: true)
-        }
+        let outcome = try await store.change { try $0.answer(confirm, peer: peer, pad: pad) }
         switch outcome {
         case .agreed(let refill, let newly):
             if newly { noteConfirmed(confirm.block, confirm.link, confirm.byteCount) }
@@ -100,11 +84,12 @@ extension KMPeer {
     // MARK: Reservation, slave's end
 
     func reserve(_ items: [KMMessage.ReserveItem]) async throws -> [KMMessage.ReservedStatus] {
-        let (peer, applications) = (settings.peer, applications)
+        let (peer, node, homes) = (settings.peer, store.rules.node, homes)
         do {
             return try await store.change { transaction in
                 try items.map { item in
-                    guard applications.contains(item.slave) else { return .unknownSAE }
+                    // A peer speaks for its own applications only, or one node could pose as another's.
+                    guard homes[item.slave] == node, homes[item.master] == peer else { return .unknownSAE }
                     let outcome = try transaction.attempt {
                         try transaction.reserve(item.run, peer: peer, master: item.master, slave: item.slave)
                     }
@@ -124,8 +109,33 @@ extension KMPeer {
     }
 }
 
+extension StoreTransaction {
+    /// Compares a block with what `peer` asks about, and confirms it where they agree.
+    ///
+    /// - Parameter pad: the 32 bytes under the question's hash.
+    package func answer(_ confirm: KMMessage.Confirm, peer: NodeID, pad: SecretBytes) throws -> ConfirmOutcome {
+        // A block shared with another node is none of this peer's business, and as good as absent.
+        guard let row = try block(confirm.block), row.peer == peer else { return .notHeld }
+        switch row.state {
+        case .void: return .void
+        case .confirmed, .spent: return .agreed(row.refill ?? PadRefill(), newly: false)
+        case .held: break
+        }
+        let same =
+            row.link == confirm.link && row.emulated == confirm.emulated && row.bytes == confirm.byteCount
+            && row.firstEnd != confirm.firstEnd
+        guard same, maskedHash(try content(row), pad) == confirm.maskedHash else {
+            try void(confirm.block, tell: false)
+            return .differs
+        }
+        let refill = try planRefill(peer, bytes: row.bytes)
+        try self.confirm(confirm.block, refill: refill)
+        return .agreed(refill, newly: true)
+    }
+}
+
 /// H(content) under the first 16 bytes of pad, xor the last 16.
-private func maskedHash(_ content: SecretBytes, _ pad: SecretBytes) -> [UInt8] {
+package func maskedHash(_ content: SecretBytes, _ pad: SecretBytes) -> [UInt8] {
     var hash = RunningHash(key: pad.slice(0..<16))
     hash.update(content)
     return hash.value().withBytes { value in pad.withBytes { pad in (0..<16).map { value[$0] ^ pad[16 + $0] } } }

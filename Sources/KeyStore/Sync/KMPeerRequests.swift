@@ -12,6 +12,8 @@ extension KMPeer {
         guard session.phase == .up, !session.isReserving, !waiting.isEmpty else { return }
         let left = min((try? sending.remaining) ?? 0, (try? receiving.remaining) ?? 0)
         guard left >= Self.padFloor else { return failAll(KeyStoreError.padExhausted(settings.peer)) }
+        if left < Self.padSparing, waiting.count < Self.largestBatch.requests, gathering != .over { return gather() }
+        gathering = .no
         var batch: [Waiting] = []
         var keys = 0
         while let next = waiting.first, batch.count < Self.largestBatch.requests,
@@ -91,7 +93,7 @@ extension KMPeer {
         case .unknownBlock: "it has not confirmed the block yet, try again"
         case .notFree: "the keys are not free there, try again"
         case .emulated: "keys that come from an emulator are not delivered there"
-        case .unknownSAE: "it does not serve \(request.slave)"
+        case .unknownSAE: "it does not serve \(request.slave), or does not know \(request.master) as an application of this node"
         case .unavailable: "it cannot store now"
         }
     }
