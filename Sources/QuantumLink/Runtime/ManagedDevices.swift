@@ -28,6 +28,11 @@ actor OpenDevice {
             // Who holds the lock may be capturing: nothing may be distilled meanwhile.
             throw QuantumLinkError.device(name: managed.name, reason: "another session holds its lock (a capture?)")
         }
+        // What an earlier owner of the lock left running, a killed process for one, would make the device refuse all else.
+        try await run {
+            try await module.stopAcquisition()
+            try await module.abortCalibration()
+        }
         source = try await run { try await module.openStream() }
         current = module
         return module

@@ -36,9 +36,13 @@ extension ReceiverSession {
             try await acquire(number, frames: frames, feed)
             result = .success(())
         } catch { result = .failure(error) }
-        try await station.device.stop()
-        // Somebody must drain what the device still holds.
-        while let batch = try await feed.next() { await station.saw(deviceTime: batch.deviceTime) }
+        // Stopped and drained even when the session is cancelled because the far end is gone: a device that goes on
+        // acquiring would refuse everything else.
+        let station = station
+        try await Task {
+            try await station.device.stop()
+            while let batch = try await feed.next() { await station.saw(deviceTime: batch.deviceTime) }
+        }.value
         try result.get()
     }
 

@@ -100,7 +100,8 @@ extension TransmitterSession {
         let isWhole = slot.map { $0.failure == nil && !$0.isOver && $0.hasAll(code.frameSymbols) } ?? false
         if !isWhole { slot?.isOver = true }
         changed()
-        do { try await station.device.stop() } catch {
+        // Even when the session is cancelled because the far end is gone: the device must not go on acquiring.
+        do { try await Task { [station] in try await station.device.stop() }.value } catch {
             blame(error)
             reader.cancel()
         }
