@@ -74,7 +74,7 @@ private struct StayingLab {
         #expect(link.name == "alpha-beta")
         #expect(link.keys_equal)
         #expect(link.secret_bits_stored > 10_000)
-        #expect(link.symbols >= 8_000_000)
+        #expect(link.symbols > 7_500_000)  // whole frames
         // 1 dB of fibre: the estimate must find it; the noise that the testbed adds stays far below a tenth of a unit.
         #expect(abs(link.transmittance - 0.794) < 0.02)
         #expect((-0.02...0.05).contains(link.excess_noise_snu))

@@ -1,6 +1,8 @@
 // Runs the programs of this build as their users would.
 
 import Foundation
+import Glibc
+import Synchronization
 import Testing
 
 /// The programs of the build under test, and the project's folder.
@@ -31,49 +33,67 @@ struct Outcome: Sendable, CustomStringConvertible {
 }
 
 /// A program while it runs. It is killed with its last reference.
-final class Running: @unchecked Sendable {
-    // `Process` is used from one test at a time.
-    private let process = Process()
+///
+/// Started by posix_spawn: Foundation's Process crashes now and then after some hundred children.
+final class Running: Sendable {
+    let pid: pid_t
     private let scratch: Scratch
-    private let outputFile: String
-    private let errorFile: String
+    private let status = Mutex<Int32?>(nil)
 
-    init(_ command: [String], in folder: String = Programs.root, environment: [String: String] = [:]) throws {
+    init(_ command: [String], in folder: String = Programs.root) throws {
         scratch = try Scratch()
-        outputFile = scratch.path + "/out"
-        errorFile = scratch.path + "/err"
-        for file in [outputFile, errorFile] { try Data().write(to: URL(filePath: file)) }
-        process.executableURL = URL(filePath: command[0])
-        process.arguments = Array(command.dropFirst())
-        process.currentDirectoryURL = URL(filePath: folder)
-        process.environment = ProcessInfo.processInfo.environment.merging(environment) { _, new in new }
-        process.standardInput = FileHandle.nullDevice
-        process.standardOutput = FileHandle(forWritingAtPath: outputFile)
-        process.standardError = FileHandle(forWritingAtPath: errorFile)
-        try process.run()
+        pid = try Self.spawn(["/usr/bin/env", "--chdir=\(folder)"] + command, output: scratch.path + "/out", errors: scratch.path + "/err")
     }
 
-    deinit { if process.isRunning { kill(process.processIdentifier, SIGKILL) } }
+    deinit {
+        guard isRunning else { return }
+        signal(SIGKILL)
+        var ignored: Int32 = 0
+        waitpid(pid, &ignored, 0)
+    }
 
-    var pid: pid_t { process.processIdentifier }
-    var isRunning: Bool { process.isRunning }
-    var output: String { (try? String(contentsOfFile: outputFile, encoding: .utf8)) ?? "" }
-    var errors: String { (try? String(contentsOfFile: errorFile, encoding: .utf8)) ?? "" }
+    private static func spawn(_ command: [String], output: String, errors: String) throws -> pid_t {
+        var actions = posix_spawn_file_actions_t()
+        posix_spawn_file_actions_init(&actions)
+        defer { posix_spawn_file_actions_destroy(&actions) }
+        posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0)
+        posix_spawn_file_actions_addopen(&actions, 1, output, O_WRONLY | O_CREAT, 0o600)
+        posix_spawn_file_actions_addopen(&actions, 2, errors, O_WRONLY | O_CREAT, 0o600)
+        let arguments = command.map { strdup($0) }
+        defer { arguments.forEach { free($0) } }
+        var pid: pid_t = 0
+        let code = posix_spawn(&pid, command[0], &actions, nil, arguments + [nil], environ)
+        try #require(code == 0, "cannot start \(command): \(String(cString: strerror(code)))")
+        return pid
+    }
+
+    /// The wait status, once it has ended.
+    private var ended: Int32? {
+        status.withLock { known in
+            if known != nil { return known }
+            var found: Int32 = 0
+            if waitpid(pid, &found, WNOHANG) == pid { known = found }
+            return known
+        }
+    }
+
+    var isRunning: Bool { ended == nil }
+    var output: String { (try? String(contentsOfFile: scratch.path + "/out", encoding: .utf8)) ?? "" }
+    var errors: String { (try? String(contentsOfFile: scratch.path + "/err", encoding: .utf8)) ?? "" }
 
     func signal(_ number: Int32) { kill(pid, number) }
 
     /// Waits for its end; kills it when `limit` is over.
     func end(within limit: Duration = .seconds(60)) async -> Outcome {
         let deadline = ContinuousClock.now + limit
-        while process.isRunning, ContinuousClock.now < deadline { try? await Task.sleep(for: .milliseconds(20)) }
-        let late = process.isRunning
-        if late {
-            signal(SIGKILL)
-            while process.isRunning { try? await Task.sleep(for: .milliseconds(5)) }
-        }
+        while isRunning, ContinuousClock.now < deadline { try? await Task.sleep(for: .milliseconds(20)) }
+        let late = isRunning
+        if late { signal(SIGKILL) }
+        while isRunning { try? await Task.sleep(for: .milliseconds(5)) }
+        let status = ended ?? 0
         return Outcome(
-            status: process.terminationStatus, output: output, errors: errors + (late ? "\n(killed by the test after \(limit))" : ""),
-            killed: late || process.terminationReason == .uncaughtSignal)
+            status: (status >> 8) & 0xff, output: output, errors: errors + (late ? "\n(killed by the test after \(limit))" : ""),
+            killed: status & 0x7f != 0)
     }
 }
 
