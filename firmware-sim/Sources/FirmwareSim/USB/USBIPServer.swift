@@ -1,6 +1,5 @@
 // A USB/IP server: lists the devices, lets hosts attach them, carries transfers. Any Linux attaches one with
-// `usbip --tcp-port PORT attach -r HOST -b 1-1`. Everything of one server happens on one event loop, so that a host that
-// hangs up and comes back finds its device free.
+// `usbip --tcp-port PORT attach -r HOST -b 1-1`. Everything of one server happens on one event loop.
 
 internal import NIOCore
 internal import NIOPosix
@@ -76,6 +75,7 @@ private final class USBIPHandler: ChannelInboundHandler {
     private let ports: USBPorts
     private var parser = USBIPParser()
     private var port: USBPort?
+    private var isAttaching = false
 
     init(_ ports: USBPorts) { self.ports = ports }
 
@@ -89,8 +89,12 @@ private final class USBIPHandler: ChannelInboundHandler {
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         parser.append(unwrapInboundIn(data))
+        parse(context)
+    }
+
+    private func parse(_ context: ChannelHandlerContext) {
         do {
-            while let message = try parser.next() { handle(message, context) }
+            while !isAttaching, let message = try parser.next() { handle(message, context) }
         } catch {
             context.close(promise: nil)
         }
@@ -100,16 +104,33 @@ private final class USBIPHandler: ChannelInboundHandler {
         switch message {
         case .deviceList: context.writeAndFlush(NIOAny(USBIPReply.deviceList(ports.plugged)), promise: nil)
         case .attach(let name):
-            let wanted = ports.port(name)
-            let status = wanted?.attach(context.channel) ?? .noDevice
-            if status == .ok {
-                port = wanted
-                parser.isAttached = true
-            }
-            context.writeAndFlush(NIOAny(USBIPReply.attach(status, wanted?.record)), promise: nil)
+            isAttaching = true
+            attach(name, context, patience: 20)
         case .submit(let urb): port?.submit(urb)
         case .unlink(let id, let target): port?.unlink(target, as: id)
         }
+    }
+
+    /// A host that has just hung up may still seem to have the device: that is waited for.
+    private func attach(_ name: String, _ context: ChannelHandlerContext, patience: Int) {
+        guard context.channel.isActive else { return }
+        let wanted = ports.port(name)
+        let status = wanted?.attach(context.channel) ?? .noDevice
+        if status == .busy, patience > 0 {
+            let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+            context.eventLoop.scheduleTask(in: .milliseconds(10)) {
+                let (handler, context) = bound.value
+                handler.attach(name, context, patience: patience - 1)
+            }
+            return
+        }
+        if status == .ok {
+            port = wanted
+            parser.isAttached = true
+        }
+        isAttaching = false
+        context.writeAndFlush(NIOAny(USBIPReply.attach(status, wanted?.record)), promise: nil)
+        parse(context)
     }
 
     func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
