@@ -43,7 +43,9 @@ public final class KeyDepositServer: Sendable {
         let listener = try Socket.listen(path: socketPath, mode: allowedUsers == [geteuid()] ? 0o600 : 0o660)
         open.withLock { $0.listener = listener }
         thread("deposit-accept") { [self] in
-            while let connection = try? listener.accept() { admit(connection) }
+            do { while true { admit(try listener.accept(shortage: observer)) } } catch {
+                if !open.withLock({ $0.stopped }) { observer("no more deposits are taken: \(error)") }
+            }
             listener.close()
         }
     }
@@ -65,16 +67,28 @@ public final class KeyDepositServer: Sendable {
             return connection.close()
         }
         let id = ObjectIdentifier(connection)
-        let admitted = open.withLock { open in
-            guard !open.stopped, open.connections.count < 32 else { return false }
-            open.connections[id] = connection
-            return true
+        // All places taken: others wait in the listener's queue, for a while.
+        var place = enter(connection, id)
+        for _ in 0..<500 where place == .taken {
+            usleep(10_000)
+            place = enter(connection, id)
         }
-        guard admitted else { return connection.close() }
+        guard place == .free else { return connection.close() }
         thread("deposit") { [self] in
             serve(connection)
             open.withLock { _ = $0.connections.removeValue(forKey: id) }
             connection.close()
+        }
+    }
+
+    private enum Place { case free, taken, stopped }
+
+    private func enter(_ connection: Socket, _ id: ObjectIdentifier) -> Place {
+        open.withLock { open in
+            if open.stopped { return .stopped }
+            guard open.connections.count < 32 else { return .taken }
+            open.connections[id] = connection
+            return .free
         }
     }
 

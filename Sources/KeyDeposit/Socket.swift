@@ -41,14 +41,25 @@ final class Socket: Sendable {
         return made
     }
 
-    func accept() throws(KeyDepositError) -> Socket {
+    /// Waits for a connection. Where the system is short of descriptors or memory it waits for that too.
+    ///
+    /// - Parameter shortage: told once per shortage.
+    func accept(shortage: (String) -> Void = { _ in }) throws(KeyDepositError) -> Socket {
+        var isShort = false
         while true {
             let number = Glibc.accept(self.number, nil, nil)
             if number >= 0 {
                 _ = fcntl(number, F_SETFD, FD_CLOEXEC)
                 return Socket(path: path, descriptor: number)
             }
-            if errno != EINTR && errno != ECONNABORTED { throw failure("accept", path) }
+            let code = errno
+            if [EMFILE, ENFILE, ENOBUFS, ENOMEM].contains(code) {
+                if !isShort { shortage("no deposit can be taken for now: \(text(of: code))") }
+                isShort = true
+                usleep(100_000)
+            } else if code != EINTR && code != ECONNABORTED {
+                throw .socket(operation: "accept", path: path, errno: code)
+            }
         }
     }
 

@@ -5,6 +5,7 @@ public import KeyMaterial
 public import Logging
 import NIOCore
 import NIOPosix
+import NIOSSL
 public import QKDModel
 import Synchronization
 
@@ -111,6 +112,21 @@ public final class KeyStoreService: Sendable {
     private let rates = Mutex<[LinkID: RateWindow]>([:])
     private let bound = Mutex<(api: Int?, km: Int?)>((nil, nil))
 
+    /// Looks at everything that a start reads, without opening the database: one may be in use by a running store.
+    ///
+    /// - Throws: `KeyStoreError` with what is missing and where.
+    public static func check(_ configuration: KeyStoreConfiguration) throws {
+        try configuration.check()
+        _ = try KMTransport(files: configuration.km.files, names: CertificateNames(), group: MultiThreadedEventLoopGroup.singleton)
+        _ = try NIOSSLContext(configuration: configuration.api.files.server(minimum: .tlsv12))
+        for peer in configuration.peers { _ = try SecretFile.read(peer.secret, sizes: secretSizes) }
+        let files = FileManager.default
+        guard files.fileExists(atPath: configuration.masterKey) || files.fileExists(atPath: configuration.database) else { return }
+        _ = try SecretFile.read(configuration.masterKey, sizes: 32...32)
+    }
+
+    private static let secretSizes = 4096...(1 << 28)
+
     /// Opens the database, imports the installed secrets, reads the certificates.
     ///
     /// - Throws: `KeyStoreError` with what is missing and where.
@@ -132,7 +148,7 @@ public final class KeyStoreService: Sendable {
         transport = try KMTransport(files: configuration.km.files, names: names, group: MultiThreadedEventLoopGroup.singleton)
         var peers: [NodeID: KMPeer] = [:]
         for peer in configuration.peers {
-            let secret = try SecretFile.read(peer.secret, sizes: 4096...(1 << 28))
+            let secret = try SecretFile.read(peer.secret, sizes: Self.secretSizes)
             if try store.changeNow({ try $0.install(secret: secret, peer: peer.node) }) {
                 logger.info("installed secret imported", metadata: ["peer": "\(peer.node)", "bytes": "\(secret.count)"])
             }

@@ -25,6 +25,7 @@ struct Program: AsyncParsableCommand {
     var check = false
 
     func run() async throws {
+        Hardening.apply()
         Logs.bootstrap(program: "qkd-linkd")
         let logger = Logger(label: "qkd-linkd")
         do { try await serve(logger) } catch let error where !(error is CancellationError) {
@@ -38,7 +39,8 @@ struct Program: AsyncParsableCommand {
         let folder = (config as NSString).deletingLastPathComponent
         let socket = file.resolve(file.socket, folder)
         let service = try LinkService(
-            try file.service(folder: folder), sink: DepositSink(client: KeyDepositClient(socketPath: file.resolve(file.deposit, folder))))
+            try file.service(folder: folder), sink: DepositSink(client: KeyDepositClient(socketPath: file.resolve(file.deposit, folder))),
+            install: !check)
         if check { return print("\(config): usable") }
         let socketFolder = (socket as NSString).deletingLastPathComponent
         if !socketFolder.isEmpty {

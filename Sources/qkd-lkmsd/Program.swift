@@ -25,6 +25,7 @@ struct Program: AsyncParsableCommand {
     var check = false
 
     func run() async throws {
+        Hardening.apply()
         Logs.bootstrap(program: "qkd-lkmsd")
         let logger = Logger(label: "qkd-lkmsd")
         do { try await serve(logger) } catch let error where !(error is CancellationError) {
@@ -37,11 +38,14 @@ struct Program: AsyncParsableCommand {
         let file = try Configuration.load(LKMSConfiguration.self, from: config)
         let folder = (config as NSString).deletingLastPathComponent
         let store = try file.keyStore(folder: folder)
+        if check {
+            try KeyStoreService.check(store)
+            return print("\(config): usable")
+        }
         for path in [store.database, file.resolve(file.socket, folder), file.resolve(file.deposit, folder)] {
             try makeFolder(of: path)
         }
         let service = try KeyStoreService(store, logger: logger)
-        if check { return print("\(config): usable") }
         try await Daemon.run(
             [
                 LocalServer(socketPath: file.resolve(file.socket, folder), routes: LocalFace(service: service).routes(), logger: logger),

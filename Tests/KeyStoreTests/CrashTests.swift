@@ -42,6 +42,8 @@ private final class LKMS {
         return process.terminationStatus
     }
 
+    var processIdentifier: Int32? { process?.processIdentifier }
+
     var log: String { (try? String(contentsOfFile: folder + "/log", encoding: .utf8)) ?? "" }
 
     deinit { _ = end(SIGKILL) }
@@ -262,6 +264,75 @@ private final class LKMS {
     private func uuid(_ data: Data) throws -> UUID {
         try #require(data.count == 16)
         return data.withUnsafeBytes { UUID(uuid: $0.loadUnaligned(as: uuid_t.self)) }
+    }
+
+    @Test(.enabled(if: CrashTests.isBuilt)) func checkingChangesNothing() async throws {
+        let site = try Site()
+        let config = site.folders[0] + "/lkmsd.yaml"
+        let before = try FileManager.default.subpathsOfDirectory(atPath: site.folders[0]).sorted()
+        let done = try await run([Programs.path("qkd-lkmsd"), "--config", config, "--check"])
+        #expect(done.status == 0 && done.output.contains("usable"), "\(done)")
+        #expect(try FileManager.default.subpathsOfDirectory(atPath: site.folders[0]).sorted() == before)
+        _ = try site.scratch.write(noise(100, 1), "almagro/km")
+        let short = try await run([Programs.path("qkd-lkmsd"), "--config", config, "--check"])
+        #expect(short.status != 0 && short.errors.contains("100 bytes"), "\(short)")
+    }
+
+    /// The kernel keeps the process's memory to itself, key leaves no trace in it, and a shortage of descriptors passes.
+    @Test(.enabled(if: CrashTests.isBuilt)) func keyLeavesNoTraceInMemoryAndShortagesPass() async throws {
+        let site = try Site()
+        let services = site.folders.map { LKMS(folder: $0) }
+        for service in services { try service.start() }
+        for index in 0..<2 { #expect(await eventually { (try? await site.deposit(noise(20_000, 8), BlockID(deposited), index)) != nil }) }
+        var keys: [(id: String, key: String)] = []
+        #expect(
+            await eventually {
+                keys = await site.keys(0, "enc_keys", #"{"number": 8}"#) ?? []
+                return !keys.isEmpty
+            })
+        let pid = try #require(services[0].processIdentifier)
+        let limits = try String(contentsOfFile: "/proc/\(pid)/limits", encoding: .utf8)
+        #expect(
+            limits.split(separator: "\n").contains {
+                $0.hasPrefix("Max core file size") && $0.split(separator: " ").dropFirst(4).first == "0"
+            })
+        if let memory = try? await Self.memory(of: pid) {
+            #expect(memory.range(of: Data("sdqkd key store 1".utf8)) != nil)
+            for key in keys { #expect(memory.range(of: Data(key.key.utf8)) == nil, "the text of a delivered key is still in memory") }
+        } else {
+            print("not run: the memory of process \(pid) may not be read here")
+        }
+        // Fewer descriptors than are open: no connection can be taken, and afterwards all is well again.
+        let prlimit = "/usr/bin/prlimit"
+        #expect(try await run([prlimit, "--pid", "\(pid)", "--nofile=1:"]).status == 0)
+        // The one that waits already has its descriptor; the next has none.
+        _ = try? await site.deposit(noise(20_000, 9), BlockID(UUID()), 0)
+        #expect((try? await site.deposit(noise(20_000, 9), BlockID(UUID()), 0)) == nil)
+        #expect(try await run([prlimit, "--pid", "\(pid)", "--nofile=1024:"]).status == 0)
+        #expect(await eventually { (try? await site.deposit(noise(20_000, 9), BlockID(UUID()), 0)) != nil })
+        #expect(services[0].log.contains("no deposit can be taken for now"))
+        #expect(services.allSatisfy { $0.end(SIGTERM) == 0 })
+    }
+
+    private let deposited = UUID()
+
+    /// All that the process can write to, as far as this one may read it.
+    private static func memory(of pid: Int32) async throws -> Data {
+        let maps = try String(contentsOfFile: "/proc/\(pid)/maps", encoding: .utf8)
+        let handle = try FileHandle(forReadingFrom: URL(filePath: "/proc/\(pid)/mem"))
+        defer { try? handle.close() }
+        var memory = Data()
+        for line in maps.split(separator: "\n") {
+            let words = line.split(separator: " ")
+            let ends = words[0].split(separator: "-").compactMap { UInt64($0, radix: 16) }
+            guard words[1].hasPrefix("rw"), ends.count == 2, ends[1] - ends[0] < 1 << 30 else { continue }
+            // Parts that were never touched, or that the kernel keeps to itself, are left out.
+            guard (try? handle.seek(toOffset: ends[0])) != nil, let part = try? handle.read(upToCount: Int(ends[1] - ends[0])) else {
+                continue
+            }
+            memory += part
+        }
+        return memory
     }
 
     @Test(.enabled(if: CrashTests.isBuilt)) func theLocalSocketTellsStatusAndNeverKey() async throws {

@@ -34,6 +34,7 @@ struct API014Server: Sendable {
     private let logger: Logger
     private let ownName: String
     private let tls: TLSConfiguration
+    private let crowd = Crowd()
 
     init(service: KeyStoreService, names: CertificateNames, logger: Logger) throws {
         self.service = service
@@ -66,8 +67,12 @@ struct API014Server: Sendable {
         var quiet = logger
         quiet.logLevel = .critical
         let application = Application(
-            router: router, server: try .tls(.http1(), tlsConfiguration: tls),
-            configuration: .init(address: .hostname(listen.host, port: listen.port), serverName: nil),
+            router: router,
+            server: try .tls(
+                .http1(configuration: .init(additionalChannelHandlers: [AnswerGuard()], idleTimeout: .seconds(60))), tlsConfiguration: tls),
+            configuration: .init(
+                address: .hostname(listen.host, port: listen.port), serverName: nil,
+                availableConnectionsDelegate: MaximumAvailableConnections(Self.mostConnections, logger: quiet)),
             onServerRunning: { [logger] channel in
                 bound(channel.localAddress?.port)
                 logger.info("key delivery (ETSI GS QKD 014) listens", metadata: ["address": "\(listen)"])
@@ -75,6 +80,13 @@ struct API014Server: Sendable {
         do { try await application.run() } catch let error as IOError {
             throw KeyStoreError.configuration("api014 cannot listen on \(listen): \(error)")
         }
+    }
+
+    /// Half of the descriptors that this process may have: the other half is for the store, its peers and deposits.
+    private static var mostConnections: Int {
+        var limit = rlimit()
+        guard getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit) == 0 else { return 256 }
+        return max(16, Int(min(limit.rlim_cur, 2048)) / 2)
     }
 
     // MARK: Answers
@@ -98,13 +110,14 @@ struct API014Server: Sendable {
         Response(status: status, headers: [.contentType: "application/json"], body: ResponseBody(byteBuffer: body))
     }
 
-    /// Keys leave, then the buffer that held them is overwritten.
+    /// Keys become text at once, so that none waits in locked pages for a slow reader; `AnswerGuard` overwrites it.
     private func deliver(_ keys: [DeliveredKey]) -> Response {
+        let text = KeyText(KeyContainer.json(keys))
         let body = ResponseBody(contentLength: KeyContainer.length(keys)) { writer in
-            var buffer = KeyContainer.json(keys)
-            try await writer.write(buffer)
-            buffer.withUnsafeMutableReadableBytes { bytes in
-                if let base = bytes.baseAddress { explicit_bzero(base, bytes.count) }
+            guard let buffer = text.take() else { return }
+            do { try await writer.write(buffer) } catch {
+                overwrite(buffer)
+                throw error
             }
             try await writer.finish(nil)
         }
@@ -169,6 +182,8 @@ struct API014Server: Sendable {
 
     private func encKeys(_ request: Request, _ context: KMEContext) async throws -> Response {
         let (master, slave) = (try await caller(context), try other(context))
+        try crowd.enter(master)
+        defer { crowd.leave(master) }
         let node = try home(of: slave)
         let wish = try await keyRequest(request)
         guard wish.extension_mandatory?.isEmpty ?? true else { throw KMEError.mandatoryExtension }
@@ -189,6 +204,8 @@ struct API014Server: Sendable {
 
     private func decKeys(_ request: Request, _ context: KMEContext) async throws -> Response {
         let (slave, master) = (try await caller(context), try other(context))
+        try crowd.enter(slave)
+        defer { crowd.leave(slave) }
         let ids = try await keyIDs(request)
         let keys = try await service.store.change { try $0.fetch(ids, master: master, slave: slave) }
         note(keys, "dec_keys", master, slave, service.configuration.applications[master])
