@@ -85,6 +85,26 @@ struct MessageCodecTests {
         #expect(throws: QuantumLinkError.self) { try MessageCodec.read(buffer) }
     }
 
+    @Test("Numbers outside what their fields can mean are refused", arguments: [0x05, 0x15, 0x16, 0x27])
+    func extremes(type: UInt8) throws {
+        let message = try #require(Self.samples.first { bytes($0).getInteger(at: 4, as: UInt8.self) == type })
+        var frame = bytes(message)
+        frame.moveReaderIndex(forwardBy: 4)
+        // The place of a field of eight bytes, from the end of the body.
+        let place =
+            switch type {
+            case 0x05: 16  // symbol rate
+            case 0x15: 48  // quadratures
+            case 0x16: 31  // secret bits
+            default: 24  // unit
+            }
+        let values: [UInt64] = [.max, 1 << 63, (1e300).bitPattern, (1e-300).bitPattern, Double.nan.bitPattern, (-1e300).bitPattern]
+        for value in values {
+            frame.setInteger(value, at: frame.writerIndex - place, endianness: .little)
+            #expect(throws: QuantumLinkError.self) { try MessageCodec.read(frame) }
+        }
+    }
+
     @Test("Any bytes are a message or an error, and messages write back to the bytes they came from")
     func fuzz() throws {
         let random = SeededRandom(42)

@@ -74,7 +74,10 @@ extension KeyLength {
         }
     }
 
-    private static func whole(_ balance: Double) -> Int { balance < 8 ? 0 : Int(balance / 8) * 8 }
+    private static func whole(_ balance: Double) -> Int {
+        // Sums that no channel makes may end in anything but a number: no key then.
+        balance >= 8 && balance < 0x1p52 ? Int(balance / 8) * 8 : 0
+    }
 
     private init(_ terms: Terms, _ input: KeyLengthInput) {
         rawBits = terms.raw

@@ -12,6 +12,7 @@ struct Limit {
     }
 
     var words: String {
+        guard terms.balance < 0x1p52 else { return "the sums: they belong to no channel" }
         if terms.balance < 8 { return deadly }
         if input.authenticationBits >= Int(terms.balance) { return "authentication takes all \(Int(terms.balance)) bits: longer blocks" }
         return costly

@@ -85,11 +85,14 @@ struct BlockAccount: Sendable {
             transmittanceWorst: estimate?.minimalTransmittance ?? 0, excessNoise: estimate?.excessNoise ?? 0,
             excessNoiseWorst: estimate?.maximalExcessNoise ?? 0, electronicNoise: estimate?.electronicNoise ?? 0,
             efficiency: numbers.efficiency, reconciliationEfficiency: length.reconciliationEfficiency,
-            calibrationSymbols: UInt64(numbers.shot.symbols), epsilon: numbers.plan.epsilon, rawBits: Int(length.rawBits),
-            disclosedBits: Int(length.disclosedBits), holevoBits: Int(length.holevoBits), secretBits: length.secretBits, padBits: padBits,
+            calibrationSymbols: UInt64(numbers.shot.symbols), epsilon: numbers.plan.epsilon, rawBits: Self.whole(length.rawBits),
+            disclosedBits: Self.whole(length.disclosedBits), holevoBits: Self.whole(length.holevoBits), secretBits: length.secretBits,
+            padBits: padBits,
             tagBitsSpent: tagBits, depositedBits: max(0, length.secretBits - padBits), limitedBy: length.limitedBy, terms: terms,
             provenance: provenance, deviceSeconds: deviceSeconds)
     }
+
+    private static func whole(_ bits: Double) -> Int { bits.magnitude < 0x1p52 ? Int(bits) : 0 }
 
     private var terms: [String: Double] {
         var terms = [

@@ -55,8 +55,10 @@ enum SlotOpening {
     }
 
     private static func search(_ disclosure: SlotDisclosure, in store: SymbolStore, starts: ClosedRange<Int>, span: Int) -> SlotAlignment? {
-        let range = max(starts.lowerBound, store.start)..<min(starts.upperBound + span, store.end)
-        guard !range.isEmpty else { return nil }
+        let (first, end) = (max(starts.lowerBound, store.start), min(starts.upperBound + span, store.end))
+        // The far end's clock may say that the window lies where nothing is held.
+        guard first < end else { return nil }
+        let range = first..<end
         let samples = store.samples(in: range)
         return try? samples.withUnsafeBufferPointer {
             try SlotAlignment.correlate(disclosure, received: $0, firstSymbol: UInt64(range.lowerBound), searchRange: starts)

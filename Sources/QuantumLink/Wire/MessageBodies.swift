@@ -89,12 +89,12 @@ extension Readiness {
         reason = try reader.string()
         emulated = try reader.flag()
         captured = try reader.flag()
-        efficiency = try reader.finite()
-        efficiencyError = try reader.finite()
-        shotNoise = try reader.finite()
-        electronicNoise = try reader.finite()
-        symbolRate = try reader.finite()
-        calibrationSymbols = try reader.integer()
+        efficiency = try reader.number("efficiency", in: 0...1)
+        efficiencyError = try reader.number("efficiency's error", in: 0...1)
+        shotNoise = try reader.number("shot noise", in: 0...1e10)
+        electronicNoise = try reader.number("electronic noise", in: 0...1e12)
+        symbolRate = try reader.number("symbol rate", in: 1e3...1e10)
+        calibrationSymbols = UInt64(try reader.size())
     }
 }
 
@@ -112,8 +112,8 @@ extension BlockPlan {
         block = try reader.block()
         code = try reader.string()
         frames = try reader.integer()
-        epsilon = try reader.finite()
-        designSNR = try reader.finite()
+        epsilon = try reader.number("epsilon", in: 0...1)
+        designSNR = try reader.number("design SNR", in: 0...1e6)
         emulated = try reader.flag()
     }
 }
@@ -137,7 +137,8 @@ extension Disclosure {
         utc = try reader.integer()
         window = try reader.integer()
         scale = try reader.float()
-        guard scale.isFinite, scale > 0 else { throw QuantumLinkError.badMessage("slotDisclose has a scale that is not positive") }
+        guard scale > 0, scale < 1e6 else { throw QuantumLinkError.badMessage("slotDisclose has a scale that is not positive") }
+        guard window <= 1 << 20 else { throw QuantumLinkError.badMessage("slotDisclose has a window of \(window) symbols") }
         let window = self.window
         positions = try (0..<reader.count(elementSize: 8)).map { _ in
             let position = Position(index: try reader.integer(), x: try reader.integer(), p: try reader.integer())
@@ -158,11 +159,10 @@ extension SlotFrameOfReference {
         slot = try reader.integer()
         aligned = try reader.flag()
         significance = try reader.finite()
-        phase = try reader.finite()
-        unit = try reader.finite()
-        meanX = try reader.finite()
-        meanP = try reader.finite()
-        guard unit > 0 else { throw QuantumLinkError.badMessage("slotAligned has a unit that is not positive") }
+        phase = try reader.number("phase", in: -100...100)
+        unit = try reader.number("unit", in: 1e-3...1e5)
+        meanX = try reader.number("mean", in: -32768...32767)
+        meanP = try reader.number("mean", in: -32768...32767)
     }
 }
 
@@ -249,9 +249,9 @@ extension BlockSums {
         block = try reader.block()
         dark = try CalibrationSums(from: &reader)
         shot = try CalibrationSums(from: &reader)
-        quadratures = try reader.integer()
-        squares = try reader.finite()
-        saturated = try reader.integer()
+        quadratures = UInt64(try reader.size())
+        squares = try reader.number("sum of squares", in: 0...1e30)
+        saturated = UInt64(try reader.size())
         verificationKey = try reader.bytes(16)
         verificationHash = try reader.integer()
     }
@@ -274,13 +274,13 @@ extension BlockResult {
 
     init(from reader: inout WireReader) throws {
         block = try reader.block()
-        quadratures = try reader.integer()
-        xx = try reader.finite()
-        xy = try reader.finite()
-        yy = try reader.finite()
+        quadratures = UInt64(try reader.size())
+        xx = try reader.number("sum of squares", in: 0...1e30)
+        xy = try reader.number("sum of products", in: -1e30...1e30)
+        yy = try reader.number("sum of squares", in: 0...1e30)
         decoded = try reader.integer()
         failed = try reader.integer()
-        secretBits = try reader.integer()
+        secretBits = UInt64(try reader.size())
         padBitsForward = try reader.integer()
         padBitsBackward = try reader.integer()
         limitedBy = try reader.string()

@@ -39,6 +39,13 @@ struct WireReader {
         return value
     }
 
+    /// A number within what its field can mean.
+    mutating func number(_ field: String, in range: ClosedRange<Double>) throws -> Double {
+        let value = try finite()
+        guard range.contains(value) else { throw QuantumLinkError.badMessage("\(name) has \(value) as \(field)") }
+        return value
+    }
+
     mutating func flag() throws -> Bool {
         switch try integer(UInt8.self) {
         case 0: return false
