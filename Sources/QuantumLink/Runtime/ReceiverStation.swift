@@ -132,7 +132,7 @@ public actor ReceiverStation {
         let rate = facts?.symbolRate ?? 1
         while let batch = try await feed.next() {
             guard batch.kind == (kind == .dark ? .dark : .shot) else { continue }
-            batch.storage.withSamples { sums.add(samples: $0) }
+            batch.storage.withSamples { sums.add(samples: $0, saturated: batch.saturated) }
             begin = begin ?? batch.deviceTime
             end = batch.deviceTime + UInt64(Double(batch.count) / rate * 1e9)
             count += batch.count
