@@ -58,6 +58,8 @@ package enum LinkConversation {
                 try await channel.handshake(context.settings.identity, database: context.database, random: context.random)
             }
             context.monitor.update { $0.connected = true }
+            // Blocks in doubt may have been settled.
+            context.committed()
             return (channel, keys)
         } catch {
             channel.close()

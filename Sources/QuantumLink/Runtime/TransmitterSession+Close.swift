@@ -121,10 +121,10 @@ extension TransmitterSession {
             link: context.link, peer: context.settings.identity.peer, block: result.block, key: key,
             padBytesForward: Int(result.padBitsForward) / 8, padBytesBackward: Int(result.padBitsBackward) / 8, provenance: provenance)
         try context.database.commit(finished, epoch: keys)
+        context.committed()
         try block?.life.take(.tagged)
         channel.send(.blockCommit(result.block))
         try channel.sendTag(.commit)
-        context.committed()
         try block?.life.take(.deposited)
         showBlock()
     }
