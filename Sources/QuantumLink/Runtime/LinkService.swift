@@ -50,8 +50,11 @@ public actor LinkService {
     private let began = ContinuousClock.now
 
     /// Opens the durable state, checks the configuration and installs the peers' secrets that are not installed yet.
+    /// - Parameter install: false: secrets are only read, as a check.
     /// - Throws: `QuantumLinkError`.
-    public init(_ configuration: LinkServiceConfiguration, sink: any KeySink, random: any RandomSource = KernelRandom()) throws {
+    public init(
+        _ configuration: LinkServiceConfiguration, sink: any KeySink, random: any RandomSource = KernelRandom(), install: Bool = true
+    ) throws {
         self.configuration = configuration
         self.sink = sink
         self.random = random
@@ -61,7 +64,7 @@ public actor LinkService {
             atPath: configuration.state, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
         database = try LinkDatabase(path: configuration.state + "/linkd.sqlite")
         for link in configuration.links { try Self.check(link, in: configuration, beside: configuration.links) }
-        for link in configuration.links { try Self.install(link, configuration, database) }
+        for link in configuration.links { try Self.install(link, configuration, database, isCheck: !install) }
     }
 
     private static func check(
@@ -91,17 +94,20 @@ public actor LinkService {
     }
 
     private static func install(
-        _ link: LinkServiceConfiguration.Link, _ configuration: LinkServiceConfiguration, _ database: LinkDatabase
+        _ link: LinkServiceConfiguration.Link, _ configuration: LinkServiceConfiguration, _ database: LinkDatabase, isCheck: Bool = false
     ) throws {
         guard let peer = configuration.peers.first(where: { $0.node == link.settings.identity.peer }) else { return }
         // Without its file a link goes on with what is installed; with neither it alarms and waits for a secret.
         guard FileManager.default.fileExists(atPath: peer.secret) else { return }
         let secret = try InstalledSecret(path: peer.secret)
+        if isCheck { return }
         if try !database.install(secret, on: link.settings.identity.link) {
             guard try database.owner(of: secret.epoch) == link.settings.identity.link else {
                 throw QuantumLinkError.badSecret("\(peer.secret) serves another link already")
             }
         }
+        // Also when an earlier start was killed between the two steps.
+        try InstalledSecret.consume(path: peer.secret)
     }
 
     // MARK: Running
@@ -301,6 +307,7 @@ public actor LinkService {
         guard try database.install(try InstalledSecret(path: path), on: link) else {
             throw QuantumLinkError.badSecret("\(path) is installed already: make a new one")
         }
+        try InstalledSecret.consume(path: path)
         running.context.monitor.clear("pad")
         running.context.monitor.say("channel", "a new secret is installed")
         await restart(link)

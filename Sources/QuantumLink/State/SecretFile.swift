@@ -1,5 +1,5 @@
 // The file of one installed secret (docs/wire/classical-channel.md, 2.1): mode 0600, made on one machine and carried
-// to both ends by hand.
+// to both ends by hand. Installing consumes it: from then on the pads and their cursors are in the database only.
 
 internal import Foundation
 public import KeyMaterial
@@ -31,6 +31,33 @@ public struct InstalledSecret: Sendable {
         defer { data.resetBytes(in: 0..<data.count) }
         let content = SecretBytes(copying: data.withUnsafeBytes { $0 })
         try self.init(content: content, name: path)
+    }
+
+    /// Overwrites and removes the file: a secret that lay about could be installed once more into a state that has forgotten
+    /// how far its pads are used.
+    /// - Throws: `QuantumLinkError.badSecret` when it cannot be removed.
+    package static func consume(path: String) throws {
+        var status = stat()
+        guard stat(path, &status) == 0 else { return }
+        let refused = QuantumLinkError.badSecret(
+            "\(path) is installed but cannot be removed: make its folder writable for the service, or remove it by hand")
+        let handle = open(path, O_WRONLY | O_CLOEXEC)
+        guard handle >= 0 else { throw refused }
+        defer { close(handle) }
+        let zeros = [UInt8](repeating: 0, count: 1 << 16)
+        var left = Int(status.st_size)
+        while left > 0 {
+            let count = write(handle, zeros, min(left, zeros.count))
+            guard count > 0 else { throw refused }
+            left -= count
+        }
+        guard fsync(handle) == 0, unlink(path) == 0 else { throw refused }
+        let parent = (path as NSString).deletingLastPathComponent
+        let folder = open(parent.isEmpty ? "." : parent, O_RDONLY)
+        if folder >= 0 {
+            _ = fsync(folder)
+            close(folder)
+        }
     }
 
     init(content: SecretBytes, name: String) throws {
