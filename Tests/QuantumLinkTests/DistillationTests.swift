@@ -68,6 +68,46 @@ struct DistillationTests {
         #expect(try saturated.transmitter.keys().isEmpty && saturated.receiver.keys().isEmpty)
     }
 
+    @Test("Saturation in a calibration is seen: no slot opens")
+    func calibrationSaturated() async throws {
+        let bench = try LinkBench(SyntheticChannel(seed: 12, calibrationSaturated: 20))
+        await bench.run(limit: .seconds(4)) { sender, _ in sender.blocksDeposited >= 1 }
+        #expect(bench.transmitter.context.monitor.snapshot.slots == 0)
+        #expect(try bench.transmitter.keys().isEmpty && bench.receiver.keys().isEmpty)
+    }
+
+    @Test("After emulated blocks the pads authenticate no block of real devices")
+    func provenance() async throws {
+        let bench = try LinkBench(SyntheticChannel(seed: 13))
+        await bench.run { $0.blocksDeposited >= 1 && $1.blocksDeposited >= 1 }
+        let before = try bench.transmitter.keys().count
+        bench.line.change { $0.emulated = false }
+        await bench.run(limit: .seconds(10)) { sender, _ in sender.alarms.contains { $0.kind == "provenance" } }
+        #expect(bench.transmitter.context.monitor.snapshot.reason.contains("secret install"))
+        #expect(try bench.transmitter.keys().count == before)
+    }
+
+    @Test("Extreme numbers in a message that anybody could forge end the connection, not the process", arguments: [0x05, 0x15, 0x16, 0x26])
+    func extremeNumbers(type: Int) async throws {
+        let bench = try LinkBench(SyntheticChannel(seed: UInt64(200 + type)))
+        let tamper: MemoryPipe.Tamper = { message in
+            guard message.getInteger(at: message.readerIndex + 4, as: UInt8.self) == UInt8(type) else { return [message] }
+            let body = message.readerIndex + 5
+            var changed = message
+            switch type {
+            case 0x05: changed.setInteger((1e300).bitPattern, at: message.writerIndex - 16, endianness: .little)
+            case 0x15: changed.setInteger(UInt64(1) << 63, at: body + 120, endianness: .little)
+            case 0x16: changed.setInteger(UInt64(1) << 63, at: body + 56, endianness: .little)
+            default:
+                let utc = message.getInteger(at: body + 4, endianness: .little, as: UInt64.self) ?? 0
+                changed.setInteger(utc + 10_000_000_000, at: body + 4, endianness: .little)
+            }
+            return [changed]
+        }
+        await bench.run(tamperForward: tamper, tamperBackward: tamper, limit: .seconds(8)) { sender, _ in sender.slotsFailed >= 1 }
+        #expect(try bench.transmitter.keys().isEmpty && bench.receiver.keys().isEmpty)
+    }
+
     @Test("A wrong expectation of the loss costs one block's start, not its key")
     func retunes() async throws {
         let bench = try LinkBench(SyntheticChannel(transmittance: 0.45, seed: 9), loss: 3.0)

@@ -29,7 +29,7 @@ struct StateTests {
         for _ in 0..<5 {
             // A fresh process each time, as after a kill.
             let database = try LinkDatabase(path: path)
-            #expect(try database.synchronousLevel() == 2)
+            #expect(try database.synchronousLevel() == 3)
             try database.install(secret, on: link)
             let keys = try #require(try database.epochs(of: link).first)
             let (offset, bytes) = try keys.forwardPad.burn(16)
@@ -108,6 +108,72 @@ struct StateTests {
         try left.markDeposited(good)
         #expect(try left.pendingDeposits().isEmpty)
         #expect(try left.isCommitted(good))
+    }
+
+    @Test("An emulator's key in the pads marks the epoch for good, and blocks of real devices are refused on it")
+    func provenance() throws {
+        let folder = try temporaryFolder()
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let path = folder.appendingPathComponent("db").path
+        let database = try LinkDatabase(path: path)
+        try database.install(try InstalledSecret(path: try secretFile(folder, seed: 8)), on: link)
+        let keys = try #require(try database.epochs(of: link).first)
+        func block(_ provenance: KeyProvenance, pads: Int) -> FinishedBlock {
+            FinishedBlock(
+                link: link, peer: NodeID(unchecked: "b"), block: BlockID(UUID()), key: SecretBytes(count: 1000, random: SeededRandom(6)),
+                padBytesForward: pads, padBytesBackward: 0, provenance: provenance)
+        }
+        try database.commit(block(.hardware, pads: 16), epoch: keys)
+        try database.commit(block(.emulated, pads: 0), epoch: keys)
+        #expect(try keys.obstacle(to: .hardware) == nil)
+        let inDoubt = block(.emulated, pads: 16)
+        try database.holdInDoubt(inDoubt, epoch: keys)
+        #expect(try keys.obstacle(to: .hardware) == nil)
+        try database.resolve(inDoubt.block, committed: true)
+        #expect(try keys.obstacle(to: .hardware) != nil)
+        #expect(try keys.obstacle(to: .emulated) == nil)
+        let again = try LinkDatabase(path: path)
+        #expect(try #require(try again.epochs(of: link).first).holdsEmulatedKey())
+        try again.install(try InstalledSecret(path: try secretFile(folder, seed: 9, name: "newer")), on: link)
+        #expect(try #require(try again.epochs(of: link).first).obstacle(to: .hardware) == nil)
+    }
+
+    @Test("A service consumes the secret that it installs; a lost state cannot begin the same pads anew")
+    func consumedSecret() throws {
+        let folder = try temporaryFolder()
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let file = try secretFile(folder, seed: 10)
+        let state = folder.appendingPathComponent("state").path
+        let identity = LinkIdentity(node: NodeID(unchecked: "a"), peer: NodeID(unchecked: "b"), link: link, role: .transmitter)
+        let configuration = LinkServiceConfiguration(
+            node: identity.node, state: state, listen: nil, devices: [.init(name: "tx", uri: "tcp:127.0.0.1:1")],
+            peers: [.init(node: identity.peer, channel: try .init("127.0.0.1:1"), secret: file)],
+            links: [
+                .init(
+                    settings: LinkSettings(
+                        identity: identity, path: "", loss: Decibels(6), code: "r10-n204800", blockSymbols: 1_000_000, slotSymbols: 500_000),
+                    device: "tx")
+            ], decoders: 1)
+        _ = try LinkService(configuration, sink: NoSink(), install: false)
+        #expect(FileManager.default.fileExists(atPath: file))
+        func installed() throws -> Int { try LinkDatabase(path: state + "/linkd.sqlite").epochs(of: link).count }
+        #expect(try installed() == 0)
+        // Killed between the two steps, then started again.
+        let copy = try Data(contentsOf: URL(fileURLWithPath: file))
+        for _ in 0..<2 {
+            _ = try LinkService(configuration, sink: NoSink())
+            #expect(!FileManager.default.fileExists(atPath: file))
+            #expect(try installed() == 1)
+            _ = FileManager.default.createFile(atPath: file, contents: copy, attributes: [.posixPermissions: 0o600])
+        }
+        _ = try LinkService(configuration, sink: NoSink())
+        try FileManager.default.removeItem(atPath: state)
+        _ = try LinkService(configuration, sink: NoSink())
+        #expect(try installed() == 0)
+    }
+
+    private struct NoSink: KeySink {
+        func deposit(_ deposit: PendingDeposit, firstEnd: Bool) async throws {}
     }
 
     @Test("Pads are refilled up to their size, and a block starts only above the reserve")

@@ -28,6 +28,10 @@ struct SyntheticChannel: Sendable {
     var gain = 1.0
     /// SNU of light that leaks in behind the shutter during SHOT.
     var calibrationLight = 0.0
+    /// Samples per batch that the converter marks as saturated during calibrations.
+    var calibrationSaturated = 0
+    /// What the two devices say of themselves.
+    var emulated = true
 }
 
 final class SyntheticLine: Sendable {
@@ -61,7 +65,9 @@ final class SyntheticTransmitter: SlotTransmitter {
     let line: SyntheticLine
     init(_ line: SyntheticLine) { self.line = line }
 
-    func facts() async throws -> DeviceFacts { DeviceFacts(serial: "TX", emulated: true, symbolRate: line.channel.symbolRate) }
+    func facts() async throws -> DeviceFacts {
+        DeviceFacts(serial: "TX", emulated: line.channel.emulated, symbolRate: line.channel.symbolRate)
+    }
     func condition() async -> (state: DeviceState, reason: String) { (.ready, "") }
     func light(path: String, variance: Double) async throws { line.state.withLock { $0.variance = variance } }
 
@@ -114,7 +120,8 @@ final class SyntheticReceiver: SlotReceiver {
     func facts() async throws -> DeviceFacts {
         let channel = line.channel
         return DeviceFacts(
-            serial: "RX", emulated: true, symbolRate: channel.symbolRate, efficiency: channel.efficiency, efficiencyError: 0.0005,
+            serial: "RX", emulated: channel.emulated, symbolRate: channel.symbolRate, efficiency: channel.efficiency,
+            efficiencyError: 0.0005,
             darkValidity: 1e6, shotValidity: 1e6)
     }
     func condition() async -> (state: DeviceState, reason: String) { (.ready, "") }
@@ -194,6 +201,7 @@ final class SyntheticReceiver: SlotReceiver {
                 saturated = reception.fill(UnsafeMutableBufferPointer(rebasing: buffer[0..<2 * SyntheticLine.batch]), first: UInt64(first))
                 count = 2 * SyntheticLine.batch
             }
+            if kind != .signal { saturated += channel.calibrationSaturated }
             return SymbolBatch(
                 kind: kind, count: SyntheticLine.batch, deviceTime: line.time(first) - 1_650_000_000_000_000_000,
                 utc: line.time(first, skew: channel.clockSkew), scale: 1, saturated: saturated, storage: samples)

@@ -182,6 +182,12 @@ actor ReceiverSession {
             throw SlotOver(reason: "a block of that length")
         }
         if let obstacle = await station.obstacle() { throw SlotOver(reason: obstacle) }
+        let isEmulated = await station.facts?.emulated != false
+        if let obstacle = try keys.obstacle(to: plan.emulated || isEmulated ? .emulated : .hardware) {
+            context.monitor.raise("provenance", .major, obstacle)
+            throw SlotOver(reason: obstacle)
+        }
+        context.monitor.clear("provenance")
         let since = await station.blockStart()
         guard let sums = await station.calibration(since: since) else { throw SlotOver(reason: "no calibration yet") }
         let noise: NoiseCalibration

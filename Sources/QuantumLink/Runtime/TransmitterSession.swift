@@ -233,12 +233,13 @@ actor TransmitterSession {
     }
 
     private func prepare() async throws {
-        let facts = try await station.device.facts()
+        guard let facts = try await deviceFacts() else { return }
         guard !facts.captured else {
             context.monitor.setState(.passive, "the transmitter is being captured: nothing may be distilled")
             try await Task.sleep(for: .seconds(2))
             return
         }
+        guard try await padsFit(facts) else { return }
         let frames = max(1, context.settings.blockSymbols / code.frameSymbols)
         let plan = BlockPlan(
             block: freshBlockID(context.random), code: code.id, frames: UInt32(frames), epsilon: context.settings.epsilon,
@@ -257,6 +258,30 @@ actor TransmitterSession {
             context.monitor.setState(.pending, reason)
             try await Task.sleep(for: .seconds(1))
         case let other: throw QuantumLinkError.unexpected(message: other.name, during: "the preparation of a block")
+        }
+    }
+
+    /// Pads that an emulator refilled authenticate emulated blocks only.
+    private func padsFit(_ facts: DeviceFacts) async throws -> Bool {
+        let isEmulated = facts.emulated || readiness?.emulated == true
+        guard let obstacle = try keys.obstacle(to: isEmulated ? .emulated : .hardware) else {
+            context.monitor.clear("provenance")
+            return true
+        }
+        context.monitor.raise("provenance", .major, obstacle)
+        context.monitor.setState(.passive, obstacle)
+        try await Task.sleep(for: .seconds(2))
+        if let failure { throw failure }
+        return false
+    }
+
+    /// - Returns: nil while the device is not there. The connection stays: a handshake would cost pad.
+    private func deviceFacts() async throws -> DeviceFacts? {
+        do { return try await station.device.facts() } catch let error where !(error is CancellationError) {
+            context.monitor.setState(.pending, describe(error))
+            try await Task.sleep(for: .seconds(1))
+            if let failure { throw failure }
+            return nil
         }
     }
 

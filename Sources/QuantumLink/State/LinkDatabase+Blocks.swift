@@ -133,6 +133,10 @@ extension LinkDatabase {
         guard forward >= 0, backward >= 0, forward + backward < key.count else {
             throw QuantumLinkError.database("block \(block) is shorter than its share for the pads")
         }
+        let provenance: String = row["provenance"]
+        if forward + backward > 0, provenance != KeyProvenance.hardware.rawValue {
+            try database.execute(sql: "UPDATE epoch SET emulated = 1 WHERE seq = ?", arguments: [epoch])
+        }
         try append(key.slice(0..<forward), to: epoch, .forward, in: database)
         try append(key.slice(forward..<forward + backward), to: epoch, .backward, in: database)
         try key.slice(forward + backward..<key.count).withData { rest in

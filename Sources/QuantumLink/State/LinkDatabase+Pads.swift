@@ -14,6 +14,20 @@ public struct EpochKeys: Sendable {
     public let backwardPad: any Pad
     let sequence: Int64
     let size: Int
+    let queue: DatabaseQueue
+
+    /// Whether an emulator's key went into the pads. Such key derives from a seed: tags under it prove nothing about a block of real devices.
+    public func holdsEmulatedKey() throws -> Bool {
+        try wrapDatabase {
+            try queue.read { try Bool.fetchOne($0, sql: "SELECT emulated FROM epoch WHERE seq = ?", arguments: [sequence]) ?? true }
+        }
+    }
+
+    /// Why these pads cannot authenticate a block, or nil.
+    package func obstacle(to provenance: KeyProvenance) throws -> String? {
+        guard provenance != .emulated, try holdsEmulatedKey() else { return nil }
+        return "the authentication key was refilled by an emulator: run 'qkdctl secret install' with a new secret at both ends"
+    }
 
     public func account() throws -> PadAccount {
         PadAccount(remainingForward: try forwardPad.remaining, remainingBackward: try backwardPad.remaining, size: size)
@@ -75,7 +89,7 @@ extension LinkDatabase {
                             epoch: Epoch(Array(id)), forwardKey: forward, backwardKey: backward,
                             forwardPad: DurablePad(queue: queue, epoch: sequence, direction: .forward),
                             backwardPad: DurablePad(queue: queue, epoch: sequence, direction: .backward),
-                            sequence: sequence, size: row["size"])
+                            sequence: sequence, size: row["size"], queue: queue)
                     }
             }
         }

@@ -1,6 +1,6 @@
 // What a link service must not forget: pads with their cursors, and blocks between the two ends and the key store.
 //
-// One SQLite file per node, mode 0600, synchronous FULL, secure_delete on. A pad's cursor is in the file before pad
+// One SQLite file per node, mode 0600, synchronous EXTRA, secure_delete on. A pad's cursor is in the file before pad
 // is used; used pad is deleted. A block goes through
 //
 //     receiver's end:     doubt -> committed -> deposited         (or doubt -> void)
@@ -42,14 +42,16 @@ public final class LinkDatabase: Sendable {
             configuration.prepareDatabase { database in
                 try database.execute(sql: "PRAGMA secure_delete = ON; PRAGMA foreign_keys = ON")
             }
+            // EXTRA: the folder is synchronised too, or a rollback journal that was deleted could come back after a loss of power
+            // and with it a pad's old cursor.
             let queue = try DatabaseQueue(path: path, configuration: configuration)
-            try queue.writeWithoutTransaction { try $0.execute(sql: "PRAGMA synchronous = FULL") }
+            try queue.writeWithoutTransaction { try $0.execute(sql: "PRAGMA synchronous = EXTRA") }
             try Self.migrator.migrate(queue)
             return queue
         }
     }
 
-    /// The level of `PRAGMA synchronous`: 2 is FULL.
+    /// The level of `PRAGMA synchronous`: 3 is EXTRA.
     package func synchronousLevel() throws -> Int {
         try wrapDatabase { try queue.read { try Int.fetchOne($0, sql: "PRAGMA synchronous") ?? -1 } }
     }
@@ -73,6 +75,16 @@ public final class LinkDatabase: Sendable {
                         epoch INTEGER NOT NULL, forward_bytes INTEGER NOT NULL, backward_bytes INTEGER NOT NULL,
                         made TEXT NOT NULL, key BLOB);
                     CREATE INDEX block_by_state ON block (link, state);
+                    """)
+        }
+        migrator.registerMigration("2") { database in
+            try database.execute(
+                sql: """
+                    ALTER TABLE epoch ADD COLUMN emulated INTEGER NOT NULL DEFAULT 0;
+                    UPDATE epoch SET emulated = 1 WHERE seq IN (
+                        SELECT epoch FROM block WHERE provenance = 'emulated' AND forward_bytes + backward_bytes > 0
+                            AND state IN ('committed', 'deposited'));
+                    ALTER TABLE block ADD COLUMN role TEXT;
                     """)
         }
         return migrator
