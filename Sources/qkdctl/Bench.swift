@@ -20,6 +20,16 @@ struct BenchFigure: Codable, Sendable {
         self.baseline = baseline
         ratio = baseline.map { value / $0 }
     }
+
+    /// Every field is always there; what is not known is null.
+    func encode(to encoder: any Encoder) throws {
+        var container = encoder.container(keyedBy: CodingKeys.self)
+        try container.encode(name, forKey: .name)
+        try container.encode(value, forKey: .value)
+        try container.encode(unit, forKey: .unit)
+        try container.encode(baseline, forKey: .baseline)
+        try container.encode(ratio, forKey: .ratio)
+    }
 }
 
 struct BenchCommand: AsyncParsableCommand {
