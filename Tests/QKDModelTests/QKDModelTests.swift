@@ -40,7 +40,7 @@ struct IdentifierTests {
 struct UnitTests {
     @Test(
         "Decibels and transmittance are each other's inverse",
-        arguments: [(0.0, 1.0), (3.0, 0.501187), (6.0, 0.251189), (11.0, 0.0794328), (20.0, 0.01)])
+        arguments: [(0.0, 1.0), (3.0, 0.5011872), (6.0, 0.2511886), (11.0, 0.07943282), (20.0, 0.01)])
     func decibels(loss: Double, transmittance: Double) {
         #expect(abs(Decibels(loss).transmittance / transmittance - 1) < 1e-6)
         #expect(abs(Decibels(transmittance: Decibels(loss).transmittance).value - loss) < 1e-12)
