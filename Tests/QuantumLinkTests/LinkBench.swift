@@ -107,6 +107,10 @@ final class LinkBench {
             while ContinuousClock.now - start < limit, ends.all.isEmpty,
                 !done(transmitter.monitor.snapshot, receiver.monitor.snapshot)
             { try? await Task.sleep(for: .milliseconds(20)) }
+            if ContinuousClock.now - start >= limit {
+                // What a person needs to see when a test waited in vain.
+                for end in [transmitter, receiver] { print("waited in vain:", end.monitor.snapshot) }
+            }
             left.close()
             right.close()
             group.cancelAll()

@@ -37,12 +37,20 @@ public actor TransmitterStation {
     /// Waits for the link's turn.
     /// - Returns: nil when the link has left.
     func turn(_ link: LinkID, wanted frames: Int) async -> SlotGrant? {
-        await withCheckedContinuation { continuation in
+        // A link that has left waits for nothing.
+        guard schedule.entries[link] != nil else { return nil }
+        return await withCheckedContinuation { continuation in
             turns.removeValue(forKey: link)?.resume(returning: nil)
             turns[link] = continuation
             wanted[link] = frames
             grant()
         }
+    }
+
+    /// The link's block is over: it waits for no turn any more.
+    func withdraw(_ link: LinkID) {
+        turns.removeValue(forKey: link)?.resume(returning: nil)
+        grant()
     }
 
     func finished(_ link: LinkID, symbols: Int, seconds: Double, refused: Bool) {
