@@ -67,27 +67,25 @@ package struct KMTransport: Sendable {
 
     /// - Returns: a connection whose TLS handshake is over.
     package func dial(_ address: HostPort, timeout: TimeAmount = .seconds(3)) async throws -> KMConnection {
-        let ready = group.any().makePromise(of: KMConnection.self)
         let (context, names) = (client, names)
-        let channel: any Channel
-        do {
-            channel = try await ClientBootstrap(group: group)
-                .connectTimeout(timeout)
-                .channelOption(.socketOption(.tcp_nodelay), value: 1)
-                .channelInitializer { channel in
-                    channel.eventLoop.makeCompletedFuture {
-                        try channel.pipeline.syncOperations.addHandler(NIOSSLClientHandler(context: context, serverHostname: nil))
-                        try Self.addHandlers(channel, names: names) { ready.completeWith($0) }
-                    }
-                }
-                .connect(host: address.host, port: address.port).get()
-        } catch {
-            ready.fail(error)
-            throw error
-        }
+        // A host may have several addresses, which are tried side by side: only the one that connects says hello.
+        let channel = try await ClientBootstrap(group: group)
+            .connectTimeout(timeout)
+            .channelOption(.socketOption(.tcp_nodelay), value: 1)
+            .connect(host: address.host, port: address.port).get()
         let limit = channel.eventLoop.scheduleTask(in: timeout) { channel.close(promise: nil) }
         defer { limit.cancel() }
-        return try await ready.futureResult.get()
+        let ready = channel.eventLoop.makePromise(of: KMConnection.self)
+        do {
+            try await channel.eventLoop.submit {
+                try channel.pipeline.syncOperations.addHandler(NIOSSLClientHandler(context: context, serverHostname: nil))
+                try Self.addHandlers(channel, names: names) { ready.completeWith($0) }
+            }.get()
+        } catch { ready.fail(error) }
+        do { return try await ready.futureResult.get() } catch {
+            channel.close(promise: nil)
+            throw error
+        }
     }
 
     /// Listens until the returned channel is closed.
