@@ -299,15 +299,22 @@ public final class KeyStoreService: Sendable {
 
     private func keepHouse() async {
         var round = 0
+        var before = ContinuousClock.now
         if let figures = try? await store.look({ try $0.figures() }) { sample(figures, at: 0) }
         while (try? await Task.sleep(for: .seconds(2))) != nil {
             round += 1
             if let figures = try? await store.look({ try $0.figures() }) { sample(figures, at: Double(round) * 2) }
             guard round % 15 == 0 else { continue }
             do {
-                let expired = try await store.change { try $0.expire() }
+                let now = ContinuousClock.now
+                let elapsed = (now - before) / .seconds(1)
+                let expired = try await store.change { try $0.expire(elapsed: elapsed) }
+                before = now
                 if expired.keys > 0 {
                     journal.note(.voided, keys: expired.keys, "\(expired.keys) reserved keys were never fetched and erased")
+                }
+                for (node, peer) in peers where !expired.blocks.isEmpty {
+                    peer.void(try await store.look { try $0.voidsToTell(node) }, .tooOld)
                 }
                 for block in expired.blocks { journal.note(.voided, block: block, "block erased: the peer never confirmed it") }
                 try await store.tidy()

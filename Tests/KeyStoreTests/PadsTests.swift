@@ -110,6 +110,81 @@ import Testing
         #expect(ledgers.0?.ownHalf.lowerBound == 40_000 && ledgers.1?.peerHalf.lowerBound == 40_000)
     }
 
+    /// What the asking end says about a block, as the answering end takes it.
+    private func question(_ id: BlockID, _ bytes: [UInt8], _ pad: SecretBytes) -> KMMessage.Confirm {
+        KMMessage.Confirm(
+            block: id, link: link("almagro-norte"), emulated: false, firstEnd: true, byteCount: bytes.count, hashPadOffset: 0,
+            maskedHash: maskedHash(secret(bytes), pad))
+    }
+
+    private func ask(_ id: BlockID, _ bytes: [UInt8], at store: Store) throws -> PadRefill? {
+        let pad = secret(noise(32, 8))
+        guard case .agreed(let refill, _) = try store.changeNow({ try $0.answer(question(id, bytes, pad), peer: almagro, pad: pad) }) else {
+            return nil
+        }
+        return refill
+    }
+
+    @Test func nothingIsSentOutOfARefillBeforeTheAskingEndHasIt() throws {
+        let scratch = try Scratch()
+        let (here, there) = (try store(scratch, almagro, peer: norte, bytes: 4096), try store(scratch, norte, peer: almagro, bytes: 4096))
+        let back = SendingPad(store: there, peer: almagro)
+        for _ in 0..<127 { _ = try back.burn(16) }
+        // A block is erased at the asking end while the answer is on its way: the refill must not be used, and no hole stays.
+        let (lost, kept) = (BlockID(UUID()), BlockID(UUID()))
+        for (id, seed) in [(lost, UInt64(3)), (kept, 4)] {
+            _ = try here.deposit(noise(8000, seed), id: id, peer: norte, firstEnd: true)
+            _ = try there.deposit(noise(8000, seed), id: id, peer: almagro, firstEnd: false)
+        }
+        let first = try #require(try ask(lost, noise(8000, 3), at: there))
+        #expect(first.backwardCount == 2000)
+        #expect(throws: KeyMaterialError.self) { _ = try back.burn(16) }
+        try here.changeNow { transaction in
+            _ = try transaction.void(lost, tell: true)
+            try transaction.confirm(lost, refill: first)
+            #expect(try transaction.block(lost)?.refill == nil)
+        }
+        #expect(try there.changeNow { try $0.unsettled(almagro) } == [lost])
+        try there.changeNow { try $0.settleRefill(lost, peer: almagro, applied: false) }
+        #expect(throws: KeyMaterialError.self) { _ = try back.burn(16) }
+        // The next one serves, in both directions, once it is settled.
+        let second = try #require(try ask(kept, noise(8000, 4), at: there))
+        try here.changeNow { try $0.confirm(kept, refill: second) }
+        #expect(throws: KeyMaterialError.self) { _ = try back.burn(16) }
+        try there.changeNow { try $0.settleRefill(kept, peer: almagro, applied: true) }
+        #expect(try there.changeNow { try $0.unsettled(almagro) } == [])
+        let (offset, bytes) = try back.burn(16)
+        let received = try ReceivingPad(store: here, peer: norte).burn(at: offset, count: 16)
+        #expect(offset == second.backwardStart && bytes.matches(received))
+        let forth = SendingPad(store: here, peer: norte)
+        while let (offset, bytes) = try? forth.burn(16) {
+            #expect(bytes.matches(try ReceivingPad(store: there, peer: almagro).burn(at: offset, count: 16)))
+        }
+    }
+
+    @Test func aRefillOfAnOlderSecretIsErasedAtBothEnds() throws {
+        let scratch = try Scratch()
+        let (here, there) = (try store(scratch, almagro, peer: norte, bytes: 4096), try store(scratch, norte, peer: almagro, bytes: 4096))
+        let (id, bytes) = (BlockID(UUID()), noise(8000, 3))
+        _ = try here.deposit(bytes, id: id, peer: norte, firstEnd: true)
+        _ = try there.deposit(bytes, id: id, peer: almagro, firstEnd: false)
+        let before = try #require(try ask(id, bytes, at: there))
+        // The answer is lost; both ends get another secret; the question is repeated.
+        for (store, peer) in [(here, norte), (there, almagro)] {
+            #expect(try store.changeNow { try $0.install(secret: secret(noise(4096, 6)), peer: peer) })
+        }
+        let after = try #require(try ask(id, bytes, at: there))
+        #expect(after.count == before.count && after.forwardStart == PadRefill.nowhere && after.backwardStart == PadRefill.nowhere)
+        #expect(try PadRefill(decoding: after.encoded()) == after)
+        try here.changeNow { try $0.confirm(id, refill: after) }
+        for (store, peer) in [(here, norte), (there, almagro)] {
+            #expect(try SendingPad(store: store, peer: peer).remaining == 2032)
+            #expect(try ReceivingPad(store: store, peer: peer).remaining == 2032)
+        }
+        let halves = (try here.changeNow { try $0.block(id) }?.ledger.ownHalf, try there.changeNow { try $0.block(id) }?.ledger.peerHalf)
+        #expect(halves.0 == halves.1 && halves.0?.lowerBound == before.count)
+    }
+
     @Test func aSecondRefillBeforeTheFirstLeavesAHoleThatIsSkipped() throws {
         let scratch = try Scratch()
         let here = try store(scratch, almagro, peer: norte, bytes: 4096)

@@ -220,6 +220,30 @@ import Testing
         for store in stores { await store.stop() }
     }
 
+    @Test func blocksThatThePeerHasLostAreGivenUpAndOthersServe() async throws {
+        let pair = try StorePair()
+        let stores = [try pair.start(0), try pair.start(1)]
+        #expect(await pair.isUp(stores[0], stores[1]))
+        let lost = try await pair.deposit(noise(5000, 6), at: stores)
+        try await pair.deposit(noise(5000, 7), at: stores)
+        #expect(try await eventually { try await pair.confirmedBits(stores[0], stores[1]) == [80_000, 80_000] })
+        // As if its database had come from a copy that is older than the block.
+        try await stores[1].service.store.change { _ = try $0.void(lost, tell: false) }
+        #expect(await eventually { (try? await pair.keys(1, from: stores[0], index: 0)) != nil })
+        #expect(stores[0].service.journal.alarms.contains { $0.kind == .keyMismatch })
+        #expect(try await stores[0].service.store.look { try $0.block(lost)?.state } == .void)
+        for store in stores { await store.stop() }
+    }
+
+    @Test func aHostNameOfSeveralAddressesIsDialled() async throws {
+        let pair = try StorePair()
+        var configuration = pair.configurations[0]
+        configuration.peers[0].address = try HostPort("localhost:\(pair.kmPorts[1])")
+        let stores = [try RunningStore(configuration), try pair.start(1)]
+        #expect(await pair.isUp(stores[0], stores[1]))
+        for store in stores { await store.stop() }
+    }
+
     @Test func aPeerSpeaksForItsOwnApplicationsOnly() async throws {
         let pair = try StorePair()
         // Almagro believes that it serves an application of Norte, and asks in its name.

@@ -205,6 +205,57 @@ import Testing
         #expect(try here.changeNow { try $0.voidsToTell(almagro) } == [waiting])
     }
 
+    @Test func aClockThatIsSetErasesNothing() throws {
+        let clock = Mutex(Date(timeIntervalSince1970: 1_000_000))
+        let here = try openStore(Scratch(), norte, change: { $0.reservedLife = 100 }, now: { clock.withLock { $0 } })
+        let id = BlockID(UUID())
+        try here.confirmed(noise(2000, 7), id: id, peer: almagro, firstEnd: false)
+        _ = try here.deposit(noise(2000, 8), peer: almagro, firstEnd: false)
+        let run = KeyRun(block: id, offset: 0, keyBytes: 32, count: 2)
+        try here.changeNow { try $0.reserve(run, peer: almagro, master: request.master, slave: request.slave) }
+        func pass(_ wall: TimeInterval, _ elapsed: Double) throws -> Int {
+            clock.withLock { $0 += wall }
+            let expired = try here.changeNow { try $0.expire(elapsed: elapsed) }
+            return expired.keys + expired.blocks.count
+        }
+        #expect(try pass(30, 30) == 0)
+        // A month ahead, back again, and a long absence.
+        #expect(try pass(30 * 86_400, 30) == 0)
+        #expect(try pass(-60 * 86_400, 30) == 0)
+        #expect(try pass(90 * 86_400, 1) == 0)
+        // Time that passes counts.
+        let passing = try (0..<4).map { _ in try pass(30, 30) }
+        #expect(passing.contains(2))
+    }
+
+    @Test func thePeerIsToldOfEveryBlockAlsoOfSpentOnes() throws {
+        let here = try openStore(Scratch(), almagro)
+        let spent = BlockID(UUID())
+        try here.confirmed(noise(64, 1), id: spent, peer: norte, firstEnd: true)
+        let runs = try here.changeNow { transaction in
+            let runs = try transaction.offer(
+                KeyRequest(peer: norte, master: request.master, slave: request.slave, count: 1, keyBytes: 32), exchange: 1)
+            try transaction.reserve(
+                KeyRun(block: spent, offset: 32, keyBytes: 32, count: 1), peer: norte, master: request.slave, slave: request.master)
+            _ = try transaction.deliver(runs.flatMap(\.ids))
+            return try transaction.fetch(
+                KeyRun(block: spent, offset: 32, keyBytes: 32, count: 1).ids, master: request.slave, slave: request.master)
+        }
+        let state = try here.changeNow { try $0.block(spent) }?.state
+        #expect(runs.count == 1 && state == .spent)
+        for seed in UInt64(0)..<1200 { _ = try here.deposit(noise(64, seed), peer: norte, firstEnd: true) }
+        #expect(try here.changeNow { try $0.zeroise(link("almagro-norte")) }.blocks == 1200)
+        let tell = try here.changeNow { try $0.voidsToTell(norte) }
+        #expect(tell.count == 1201 && tell.contains(spent))
+        // In parts that fit into messages, all of them at once.
+        var session = KMSession(node: almagro, peer: norte)
+        _ = session.input(.connected, at: .zero)
+        _ = session.input(.message(.hello(version: 1, node: norte)), at: .zero)
+        let parts = session.input(.void(tell, .zeroised), at: .zero)
+        let told = [UInt64(1), 2].flatMap { session.input(.message(.voided(request: $0)), at: .zero) }
+        #expect(parts.count == 2 && told == [.voidsTold(Array(tell[..<1000])), .voidsTold(Array(tell[1000...]))])
+    }
+
     @Test func zeroiseLeavesNothing() async throws {
         let scratch = try Scratch()
         let here = try openStore(scratch, almagro)

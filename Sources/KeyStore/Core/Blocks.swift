@@ -14,6 +14,8 @@ package struct PadRefill: Equatable, Sendable {
     package var backwardStart: UInt64 = 0
     package var backwardCount = 0
     package var count: Int { forwardCount + backwardCount }
+    /// A start that means: the bytes are erased and continue no pad.
+    package static let nowhere = UInt64.max
 
     package init() {}
 
@@ -90,7 +92,9 @@ extension StoreTransaction {
 
     /// Counts a block as confirmed, and moves its first bytes on to the pads as `refill` says. Does nothing to a
     /// block that is confirmed already.
-    package func confirm(_ id: BlockID, refill: PadRefill) throws {
+    ///
+    /// - Parameter settled: whether the other end is known to have done the same; if not, nothing is sent out of the refill.
+    package func confirm(_ id: BlockID, refill: PadRefill, settled: Bool = true) throws {
         guard var row = try block(id), row.state == .held else { return }
         guard refill.count <= row.bytes else { throw KeyStoreError.badMessage("a refill larger than its block") }
         if let wrapped = row.dataKey {
@@ -99,22 +103,23 @@ extension StoreTransaction {
         }
         row.state = .confirmed
         try database.execute(
-            sql: "UPDATE block SET state = 'confirmed', data_key = ?, refill = ? WHERE number = ?",
-            arguments: [row.dataKey, Data(refill.encoded()), row.number])
-        try move(refill, of: row)
+            sql: "UPDATE block SET state = 'confirmed', data_key = ?, refill = ?, refill_settled = ? WHERE number = ?",
+            arguments: [row.dataKey, Data(refill.encoded()), settled || refill.count == 0, row.number])
+        try move(refill, of: row, settled: settled)
         let ledger = BlockLedger(block: id, byteCount: row.bytes, pads: refill.count, firstEnd: row.firstEnd)
         try save(ledger, number: row.number)
         try tally(row.link, "confirmed", bits: row.bytes * 8)
     }
 
-    private func move(_ refill: PadRefill, of row: BlockRow) throws {
+    private func move(_ refill: PadRefill, of row: BlockRow, settled: Bool) throws {
         guard refill.count > 0 else { return }
         let bits = try takeOut(row, 0..<refill.count)
         let first = rules.node < row.peer
-        try addPad(
-            row.peer, sending: first, start: refill.forwardStart, bits: bits.slice(0..<refill.forwardCount))
-        try addPad(
-            row.peer, sending: !first, start: refill.backwardStart, bits: bits.slice(refill.forwardCount..<refill.count))
+        for (sending, start, part) in [
+            (first, refill.forwardStart, 0..<refill.forwardCount), (!first, refill.backwardStart, refill.forwardCount..<refill.count),
+        ] where start != PadRefill.nowhere {
+            try addPad(row.peer, sending: sending, start: start, bits: bits.slice(part), open: settled || !sending)
+        }
         try tally(row.link, "pad", bits: refill.count * 8)
     }
 
@@ -132,7 +137,8 @@ extension StoreTransaction {
             sql: "UPDATE key SET state = 'void', sealed = NULL, changed = ? WHERE block = ? AND sealed IS NOT NULL",
             arguments: [seconds, row.number])
         let keys = database.changesCount
-        guard row.state != .spent || keys > 0 else { return nil }
+        // A block that is spent here may still have keys at the peer.
+        guard row.state != .spent || keys > 0 || tell else { return nil }
         try eraseBits(row.number)
         try database.execute(sql: "UPDATE block SET state = 'void', void_told = ? WHERE number = ?", arguments: [!tell, row.number])
         let bits = ((row.state == .spent ? 0 : free) + (inKeys ?? 0)) * 8
@@ -143,7 +149,7 @@ extension StoreTransaction {
     /// Blocks that are void here and that the peer has to be told of.
     package func voidsToTell(_ peer: NodeID) throws -> [BlockID] {
         try Data.fetchAll(
-            database, sql: "SELECT id FROM block WHERE peer = ? AND void_told = 0 ORDER BY number LIMIT 1000",
+            database, sql: "SELECT id FROM block WHERE peer = ? AND void_told = 0 ORDER BY number",
             arguments: [peer.rawValue]
         ).map { BlockID(try uuid($0)) }
     }
@@ -159,15 +165,18 @@ extension StoreTransaction {
         var (blocks, bits, keys) = (0, 0, 0)
         for id in ids {
             guard let erased = try void(BlockID(try uuid(id)), tell: true) else { continue }
-            (blocks, bits, keys) = (blocks + 1, bits + erased.bits, keys + erased.keys)
+            (blocks, bits, keys) = (blocks + (erased.bits > 0 ? 1 : 0), bits + erased.bits, keys + erased.keys)
         }
         return (blocks, bits, keys)
     }
 
     /// What is too old goes: keys that nobody fetched, blocks that the peer never confirmed.
     ///
+    /// - Parameter elapsed: seconds by a clock that nobody sets since the call before, or since the start. Then only time
+    ///   that passed while the store ran counts: neither a clock that is set nor a long absence erases key.
     /// - Returns: keys and blocks that were erased.
-    package func expire() throws -> (keys: Int, blocks: [BlockID]) {
+    package func expire(elapsed: Double? = nil) throws -> (keys: Int, blocks: [BlockID]) {
+        if let elapsed { try leaveOut(timeBeyond: elapsed) }
         try database.execute(
             sql: "UPDATE key SET state = 'expired', sealed = NULL, changed = ? WHERE state = 'reserved' AND changed < ?",
             arguments: [seconds, seconds - rules.reservedLife])
@@ -182,13 +191,32 @@ extension StoreTransaction {
     }
 }
 
+extension StoreTransaction {
+    /// Makes what waits younger by whatever the wall clock has moved beyond `elapsed`.
+    private func leaveOut(timeBeyond elapsed: Double) throws {
+        let last = try Double.fetchOne(database, sql: "SELECT value FROM fact WHERE name = 'clock'")
+        let jump = last.map { max(0, seconds - $0 - elapsed) } ?? 0
+        // Also what was stamped by a clock that went ahead counts as new.
+        let shift = jump > 5 ? jump : 0
+        try database.execute(
+            sql: "UPDATE key SET changed = MIN(changed + ?, ?) WHERE state = 'reserved' AND (? > 0 OR changed > ?)",
+            arguments: [shift, seconds, shift, seconds])
+        try database.execute(
+            sql: "UPDATE block SET created = MIN(created + ?, ?) WHERE state = 'held' AND (? > 0 OR created > ?)",
+            arguments: [shift, seconds, shift, seconds])
+        try database.execute(sql: "INSERT OR REPLACE INTO fact VALUES ('clock', ?)", arguments: [seconds])
+    }
+}
+
 extension PadRefill {
     init(from reader: inout ByteReader) throws(KeyStoreError) {
         forwardStart = try reader.number(UInt64.self)
         forwardCount = Int(try reader.number(UInt32.self))
         backwardStart = try reader.number(UInt64.self)
         backwardCount = Int(try reader.number(UInt32.self))
-        guard forwardStart < 1 << 62, backwardStart < 1 << 62 else { throw .badMessage("a pad offset out of range") }
+        guard [forwardStart, backwardStart].allSatisfy({ $0 < 1 << 62 || $0 == Self.nowhere }) else {
+            throw .badMessage("a pad offset out of range")
+        }
     }
 
     package func encoded() -> [UInt8] {

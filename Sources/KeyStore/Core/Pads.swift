@@ -36,6 +36,7 @@ extension StoreTransaction {
         try database.execute(
             sql: "INSERT OR REPLACE INTO pad_state VALUES (?, ?, ?, ?, ?, 0, 0, 0, 0)",
             arguments: [peer.rawValue, epoch, mark, hashKeys[first ? 0 : 1], hashKeys[first ? 1 : 0]])
+        try forgetRefills(peer)
         try addPad(peer, sending: first, start: 0, bits: secret.slice(32..<32 + half))
         try addPad(peer, sending: !first, start: 0, bits: secret.slice(32 + half..<32 + 2 * half))
         return true
@@ -51,8 +52,47 @@ extension StoreTransaction {
         return (try open("send_hash_key", first), try open("receive_hash_key", !first))
     }
 
+    /// Refills that were decided under an older secret continue pads that are no more: whoever still asks about their
+    /// blocks is told to erase as many bytes, and to append none.
+    private func forgetRefills(_ peer: NodeID) throws {
+        let rows = try Row.fetchAll(
+            database, sql: "SELECT number, refill FROM block WHERE peer = ? AND refill IS NOT NULL", arguments: [peer.rawValue])
+        for row in rows {
+            var refill = try PadRefill(decoding: Array(row["refill"] as Data))
+            (refill.forwardStart, refill.backwardStart) = (PadRefill.nowhere, PadRefill.nowhere)
+            try database.execute(
+                sql: "UPDATE block SET refill = ?, refill_settled = 1 WHERE number = ?",
+                arguments: [Data(refill.encoded()), row["number"] as Int64])
+        }
+    }
+
+    /// The asking end has followed a refill that this end decided, or never will.
+    package func settleRefill(_ id: BlockID, peer: NodeID, applied: Bool) throws {
+        guard let row = try block(id), row.peer == peer, !row.refillSettled, let refill = row.refill else { return }
+        let first = rules.node < peer
+        for (sending, start, count) in [
+            (first, refill.forwardStart, refill.forwardCount), (!first, refill.backwardStart, refill.backwardCount),
+        ]
+        where start != PadRefill.nowhere {
+            let change = applied ? "UPDATE pad SET open = 1" : "DELETE FROM pad"
+            try database.execute(
+                sql: "\(change) WHERE peer = ? AND sending = ? AND start >= ? AND start < ?",
+                arguments: [peer.rawValue, sending, Int64(start), Int64(start) + Int64(count)])
+        }
+        try database.execute(sql: "UPDATE block SET refill_settled = 1 WHERE number = ?", arguments: [row.number])
+    }
+
+    /// Blocks whose refill the peer has not settled.
+    package func unsettled(_ peer: NodeID) throws -> [BlockID] {
+        try Data.fetchAll(
+            database, sql: "SELECT id FROM block WHERE peer = ? AND refill_settled = 0 ORDER BY number", arguments: [peer.rawValue]
+        ).map { BlockID(try uuid($0)) }
+    }
+
     /// Continues a pad at `start`; what lies below the cursor already is left out.
-    func addPad(_ peer: NodeID, sending: Bool, start: UInt64, bits: SecretBytes) throws {
+    ///
+    /// - Parameter open: whether it may be used at once.
+    func addPad(_ peer: NodeID, sending: Bool, start: UInt64, bits: SecretBytes, open: Bool = true) throws {
         guard bits.count > 0 else { return }
         let state = try padState(peer)
         let epoch = state["epoch"] as Int
@@ -62,9 +102,10 @@ extension StoreTransaction {
                 let piece = UnsafeRawBufferPointer(rebasing: bytes[offset..<min(offset + Schema.padBytes, bytes.count)])
                 let at = start + UInt64(offset)
                 try database.execute(
-                    sql: "INSERT OR REPLACE INTO pad VALUES (?, ?, ?, ?, ?)",
+                    sql: "INSERT OR REPLACE INTO pad VALUES (?, ?, ?, ?, ?, ?)",
                     arguments: [
                         peer.rawValue, sending, Int64(at), piece.count, try seals.seal(pad: piece, label(peer, epoch, sending, Int64(at))),
+                        open,
                     ])
             }
         }
@@ -96,7 +137,8 @@ extension StoreTransaction {
         let cursor = state[sending ? "send_cursor" : "receive_cursor"] as Int64
         return try Int.fetchOne(
             database,
-            sql: "SELECT COALESCE(SUM(start + bytes - MAX(start, ?)), 0) FROM pad WHERE peer = ? AND sending = ? AND start + bytes > ?",
+            sql:
+                "SELECT COALESCE(SUM(start + bytes - MAX(start, ?)), 0) FROM pad WHERE peer = ? AND sending = ? AND start + bytes > ? AND open",
             arguments: [cursor, peer.rawValue, sending, cursor]) ?? 0
     }
 
@@ -105,7 +147,8 @@ extension StoreTransaction {
     func takeSendingPad(_ peer: NodeID, atLeast count: Int) throws -> (offset: UInt64, bytes: SecretBytes) {
         let state = try padState(peer)
         let rows = try Row.fetchAll(
-            database, sql: "SELECT start, bytes, sealed FROM pad WHERE peer = ? AND sending = 1 AND start >= ? ORDER BY start LIMIT ?",
+            database,
+            sql: "SELECT start, bytes, sealed FROM pad WHERE peer = ? AND sending = 1 AND start >= ? AND open ORDER BY start LIMIT ?",
             arguments: [peer.rawValue, state["send_cursor"] as Int64, count / 16 + 2])
         let isLow = try padLeft(peer, sending: true) <= Schema.padReserve
         var taken: [SecretBytes] = []
@@ -132,7 +175,7 @@ extension StoreTransaction {
         let sealed = try row.withBytes { bytes in
             try seals.seal(pad: UnsafeRawBufferPointer(rebasing: bytes[(row.count - spare)...]), label(peer, epoch, true, new))
         }
-        try database.execute(sql: "INSERT INTO pad VALUES (?, ?, ?, ?, ?)", arguments: [peer.rawValue, true, new, spare, sealed])
+        try database.execute(sql: "INSERT INTO pad VALUES (?, ?, ?, ?, ?, 1)", arguments: [peer.rawValue, true, new, spare, sealed])
     }
 
     /// Reads the receiving pad without moving its cursor.

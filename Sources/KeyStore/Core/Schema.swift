@@ -39,6 +39,7 @@ enum Schema {
         var migrator = DatabaseMigrator()
         migrator.registerMigration("1") { try $0.execute(sql: version1) }
         migrator.registerMigration("2") { try $0.execute(sql: version2) }
+        migrator.registerMigration("3") { try $0.execute(sql: version3) }
         return migrator
     }
 
@@ -102,5 +103,12 @@ enum Schema {
     private static let version2 = """
         CREATE TABLE secret_mark (peer TEXT NOT NULL, mark BLOB NOT NULL, PRIMARY KEY (peer, mark)) WITHOUT ROWID;
         INSERT INTO secret_mark SELECT peer, mark FROM pad_state;
+        """
+
+    /// A refill that the asking end has not acknowledged yet: nothing may be sent from it.
+    private static let version3 = """
+        ALTER TABLE pad ADD COLUMN open INTEGER NOT NULL DEFAULT 1;
+        ALTER TABLE block ADD COLUMN refill_settled INTEGER NOT NULL DEFAULT 1;
+        CREATE INDEX block_unsettled ON block (peer) WHERE refill_settled = 0;
         """
 }

@@ -38,6 +38,8 @@ package struct BlockRow: Sendable {
     package var created: Date
     package var ledger: BlockLedger
     package var refill: PadRefill?
+    /// Whether the asking end is known to have followed the refill, or not to.
+    package var refillSettled: Bool
 
     init(_ row: Row) throws {
         number = row["number"]
@@ -56,6 +58,7 @@ package struct BlockRow: Sendable {
             block: id, start: row["start"], split: row["split"], end: bytes, firstEnd: firstEnd, ownCursor: row["own_cursor"],
             peerCursor: row["peer_cursor"], gaps: gaps(from: row["gaps"]))
         refill = try (row["refill"] as Data?).map { try PadRefill(decoding: Array($0)) }
+        refillSettled = row["refill_settled"]
     }
 
     /// What the wrapped data key is bound to: a record cannot be moved or its state turned back.

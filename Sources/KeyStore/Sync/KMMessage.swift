@@ -15,6 +15,7 @@ package enum KMMessage: Equatable, Sendable {
     case reserved(request: UInt64, [ReservedStatus])
     case void(request: UInt64, VoidReason, [BlockID])
     case voided(request: UInt64)
+    case settled(BlockID, applied: Bool)
 
     package struct Confirm: Equatable, Sendable {
         package var block: BlockID
@@ -71,6 +72,7 @@ package enum KMMessage: Equatable, Sendable {
         case .reserved: 8
         case .void: 9
         case .voided: 10
+        case .settled: 11
         }
     }
 
@@ -108,6 +110,9 @@ extension KMMessage {
             writer.put(request)
             writer.put(reason.rawValue)
             writer.put(blocks)
+        case .settled(let block, let applied):
+            writer.put(block.uuid)
+            writer.put(UInt8(applied ? 1 : 0))
         }
         return writer.bytes
     }
@@ -138,6 +143,7 @@ extension KMMessage {
             return .reserved(request: request, statuses)
         case 9: return .void(request: try reader.number(UInt64.self), try reader.code(VoidReason.self), try reader.blocks())
         case 10: return .voided(request: try reader.number(UInt64.self))
+        case 11: return .settled(BlockID(try reader.uuid()), applied: try reader.flag())
         default: throw .badMessage("unknown type \(type)")
         }
     }

@@ -84,6 +84,8 @@ package actor KMPeer {
     var downSince = Duration.zero
     enum Gathering { case no, running, over }
     var gathering = Gathering.no
+    /// Blocks of which the peer says that it does not know them: how often, and since when.
+    var unknown: [BlockID: (times: Int, since: Duration)] = [:]
     /// Pad that is kept for hello and confirm, so that a refill can always come: also after many restarts.
     static let padFloor = Schema.padReserve
     /// Below this, requests wait a moment for others to share an exchange with.
@@ -299,6 +301,8 @@ package actor KMPeer {
             try await applyVoid(blocks, reason)
             try send(.voided(request: request))
         case .voidsTold(let blocks): try await store.change { try $0.voidsTold(blocks) }
+        case .refillSettled(let block, let applied):
+            try await store.change { [peer = settings.peer] in try $0.settleRefill(block, peer: peer, applied: applied) }
         case .isUp: try await isUp()
         case .close(let reason): await close("\(settings.peer) is not to be followed: \(reason)")
         }
@@ -316,7 +320,9 @@ package actor KMPeer {
         for kind in [StoreAlarmRecord.Kind.peerUnreachable, .tagRefused, .database] { journal.clear(kind, peer: peer) }
         journal.note(.peer, peer: peer, "KM link up")
         logger.info("KM link up", metadata: ["peer": "\(peer)"])
-        let (held, voids) = try await store.look { (try $0.blocks(peer: peer, state: .held).map(\.id), try $0.voidsToTell(peer)) }
+        let (held, voids) = try await store.look {
+            (try $0.blocks(peer: peer, state: .held).map(\.id) + $0.unsettled(peer), try $0.voidsToTell(peer))
+        }
         await perform(session.input(.held(held), at: elapsed) + session.input(.void(voids, .zeroised), at: elapsed))
     }
 }

@@ -12,7 +12,13 @@ extension KMPeer {
         let found = try await store.look { transaction in
             try transaction.block(id).flatMap { $0.state == .held && $0.peer == peer ? ($0, try transaction.content($0)) : nil }
         }
-        guard let (row, content) = found else { return await perform(session.confirmSkipped()) }
+        guard let (row, content) = found else {
+            // The peer may have asked because it does not know whether the refill was followed.
+            if let row = try await store.look({ try $0.block(id) }), row.peer == peer, row.state != .held {
+                try send(.settled(id, applied: row.refill != nil))
+            }
+            return await perform(session.confirmSkipped())
+        }
         let (offset, pad) = try sending.burn(32)
         try send(
             .confirm(
@@ -44,7 +50,8 @@ extension KMPeer {
                 try transaction.confirm(id, refill: refill)
                 return try transaction.block(id)
             }
-            if let row { noteConfirmed(id, row.link, row.bytes) }
+            if refill.count > 0 { try send(.settled(id, applied: row?.refill != nil)) }
+            if let row, row.refill != nil { noteConfirmed(id, row.link, row.bytes) }
         case .notHeld: break
         case .differs, .void:
             let row = try await store.change { transaction in
@@ -129,7 +136,7 @@ extension StoreTransaction {
             return .differs
         }
         let refill = try planRefill(peer, bytes: row.bytes)
-        try self.confirm(confirm.block, refill: refill)
+        try self.confirm(confirm.block, refill: refill, settled: false)
         return .agreed(refill, newly: true)
     }
 }

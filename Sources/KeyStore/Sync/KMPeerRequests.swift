@@ -69,7 +69,39 @@ extension KMPeer {
                 }
             }
             for ((entry, verdict), outcome) in zip(zip(exchange.entries, verdicts), outcomes) { answer(entry.waiting, verdict, outcome) }
+            await giveUp(doubt(work))
         } catch { exchange.entries.forEach { $0.waiting.answer.resume(throwing: error) } }
+    }
+
+    /// Counts what the peer does not know; a block that is confirmed here and stays unknown there is lost to both.
+    func doubt(_ work: [([KeyRun], [KMMessage.ReservedStatus])]) -> [BlockID] {
+        var lost: [BlockID] = []
+        for (runs, verdict) in work {
+            for (run, status) in zip(runs, verdict) {
+                guard status == .unknownBlock else {
+                    unknown[run.block] = nil
+                    continue
+                }
+                let (times, since) = unknown[run.block] ?? (0, elapsed)
+                unknown[run.block] = (times + 1, since)
+                if times + 1 >= 3, elapsed - since >= .seconds(2), !lost.contains(run.block) { lost.append(run.block) }
+            }
+        }
+        return lost
+    }
+
+    /// Erases blocks that the peer has lost, so that keys come out of others.
+    func giveUp(_ blocks: [BlockID]) async {
+        guard !blocks.isEmpty else { return }
+        let erased: [BlockID]
+        do {
+            erased = try await store.change { transaction in try blocks.filter { try transaction.void($0, tell: true) != nil } }
+        } catch { return journal.raise(.database, .major, "\(error)") }
+        for id in blocks { unknown[id] = nil }
+        journal.raise(
+            .keyMismatch, .major, peer: settings.peer, "\(settings.peer) does not know blocks that were confirmed: they were erased")
+        for id in erased { noteVoid(id, nil, "the peer does not know it") }
+        await perform(session.input(.void(erased, .differs), at: elapsed))
     }
 
     func answer(_ waiting: Waiting, _ verdict: [KMMessage.ReservedStatus], _ outcome: Result<[DeliveredKey]?, any Error>) {

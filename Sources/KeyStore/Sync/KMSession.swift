@@ -35,6 +35,8 @@ package struct KMSession: Sendable {
         case reserveFailed(request: UInt64, String)
         case applyVoid(request: UInt64, KMMessage.VoidReason, [BlockID])
         case voidsTold([BlockID])
+        /// The peer has followed a refill, or never will.
+        case refillSettled(BlockID, applied: Bool)
         case isUp
         /// End the connection: the peer broke the rules, or is silent.
         case close(String)
@@ -143,9 +145,12 @@ package struct KMSession: Sendable {
 
     private mutating func void(_ blocks: [BlockID], _ reason: KMMessage.VoidReason) -> [Action] {
         guard phase == .up, !blocks.isEmpty else { return [] }
-        number += 1
-        voiding[number] = blocks
-        return [.send(.void(request: number, reason, blocks))]
+        return stride(from: 0, to: blocks.count, by: 1000).map { start in
+            number += 1
+            let part = Array(blocks[start..<min(start + 1000, blocks.count)])
+            voiding[number] = part
+            return .send(.void(request: number, reason, part))
+        }
     }
 
     private mutating func reserve(_ request: UInt64, _ items: [KMMessage.ReserveItem], _ now: Duration) -> [Action] {
@@ -176,6 +181,8 @@ package struct KMSession: Sendable {
         case (.up, .reserve(let request, let items)): return [.answerReserve(request: request, items)]
         case (.up, .reserved(let request, let statuses)): return reserved(request, statuses)
         case (.up, .void(let request, let reason, let blocks)): return [.applyVoid(request: request, reason, blocks)]
+        case (.up, .settled(let block, let applied)):
+            return asks ? [.close("it settled a refill that it decided")] : [.refillSettled(block, applied: applied)]
         case (.up, .voided(let request)): return voiding.removeValue(forKey: request).map { [.voidsTold($0)] } ?? []
         }
     }
