@@ -99,8 +99,9 @@ extension LinkService {
             guard let first, case .hello(let hello) = try MessageCodec.read(first), let link = LinkID(rawValue: hello.link),
                 let running = links[link], running.context.settings.identity.role == .receiver, let station = receiver(of: link)
             else { throw QuantumLinkError.wrongPeer("its hello names no link of this node") }
-            // After failed tags the next attempt waits: guessing must be slow.
-            try await ContinuousClock().sleep(until: running.notBefore)
+            // After failed tags the next attempt comes later: guessing must be slow. Nobody waits here meanwhile, or a guesser
+            // would hold the places of honest connections.
+            guard ContinuousClock.now >= running.notBefore else { throw QuantumLinkError.closed("too soon after a tag that failed") }
             guard hasPad(link, running.context.monitor) else { throw QuantumLinkError.padExhausted(link: link) }
             let (channel, keys) = try await handshake(PrefixedPipe(first: first, pipe: pipe), running)
             handshakes -= 1
