@@ -35,6 +35,8 @@ struct LinkdConfiguration: Decodable, Sendable {
         var epsilon: Double?
         /// SHOT symbols that a slot needs per generated symbol of its block.
         var calibration_ratio: Double?
+        /// A known bound on what the receiver's noise moves between calibration and signal, a share of it.
+        var drift_allowance: Double?
     }
 
     var node: NodeID
@@ -62,7 +64,8 @@ struct LinkdConfiguration: Decodable, Sendable {
                 identity: LinkIdentity(node: node, peer: link.peer, link: link.id, role: link.role), path: link.path ?? "",
                 loss: Decibels(link.loss_db ?? 6), code: link.code, efficiency: link.efficiency ?? 0.92, blockSymbols: link.block_symbols,
                 slotSymbols: link.slot_symbols, weight: link.weight ?? 1, epsilon: link.epsilon ?? 1e-10,
-                calibrationRatio: link.calibration_ratio ?? 0.5), device: link.device)
+                calibrationRatio: link.calibration_ratio ?? 0.5,
+                driftAllowance: link.drift_allowance ?? 0), device: link.device)
     }
 
     /// A link that somebody asks for at run time.

@@ -76,6 +76,19 @@ struct DistillationTests {
         #expect(try bench.transmitter.keys().isEmpty && bench.receiver.keys().isEmpty)
     }
 
+    @Test("A receiver that restarts under an open block costs that block, not the link")
+    func receiverRestarts() async throws {
+        let bench = try LinkBench(SyntheticChannel(seed: 15), blockSymbols: 8_000_000)
+        let line = bench.line
+        // One connection only: a session that ended would leave no key.
+        await bench.run { sender, receiver in
+            if receiver.slots >= 1, line.channel.restarts == 0 { line.change { $0.restarts = 1 } }
+            return sender.blocksDeposited >= 1 && receiver.blocksDeposited >= 1 && line.channel.restarts == 1
+        }
+        #expect(bench.receiver.context.monitor.snapshot.blocksVoid >= 1)
+        try expectEqual(bench, atLeast: 1)
+    }
+
     @Test("After emulated blocks the pads authenticate no block of real devices")
     func provenance() async throws {
         let bench = try LinkBench(SyntheticChannel(seed: 13))

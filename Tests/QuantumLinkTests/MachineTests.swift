@@ -2,6 +2,7 @@
 
 import Foundation
 import KeyMaterial
+import PostProcessing
 import QKDModel
 import QKDTesting
 import QuantumLink
@@ -164,6 +165,26 @@ struct MachineTests {
         var liar = Handshake(own: hello(.transmitter, [old]), committed: { _ in false })
         _ = liar.start()
         #expect(throws: QuantumLinkError.self) { try liar.input(.hello(hello(.receiver, [new]))) }
+    }
+
+    @Test("Noise that stands still shows no drift; noise or an offset that moves between calibration windows does")
+    func drift() {
+        let count = 1_000_000
+        func window(variance: Double, mean: Int64 = 0) -> CalibrationSums {
+            let squares = Int64(variance * Double(count)) + mean * mean * Int64(count)
+            let sum = mean * Int64(count)
+            return CalibrationSums(symbols: count, sumX: sum, sumP: sum, sumSquaresX: squares, sumSquaresP: squares)
+        }
+        // 1e-3 is the standard error of such a window.
+        let still = (0..<16).map { window(variance: 22500 * (1 + 0.001 * ($0 % 2 == 0 ? 1 : -1))) }
+        #expect(CalibrationLog.drift(still) == 0)
+        #expect(CalibrationLog.drift([]) == 0 && CalibrationLog.drift([window(variance: 22500)]) == 0)
+        let jump = (0..<16).map { window(variance: 22500 * ($0 < 8 ? 0.99 : 1.01)) }
+        #expect(abs(CalibrationLog.drift(jump) - 0.0084) < 0.0003)
+        let slow = (0..<16).map { window(variance: 22500 * (1 + 0.002 * Double($0 - 8) / 8)) }
+        #expect(CalibrationLog.drift(slow) < 0.001)
+        let offset = (0..<16).map { window(variance: 22500, mean: $0 == 3 ? 40 : 0) }
+        #expect(CalibrationLog.drift(offset) > 0.05)
     }
 
     @Test("A transcript's tags fit only what was said, once")

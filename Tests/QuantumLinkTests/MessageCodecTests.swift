@@ -94,7 +94,7 @@ struct MessageCodecTests {
         let place =
             switch type {
             case 0x05: 16  // symbol rate
-            case 0x15: 48  // quadratures
+            case 0x15: 56  // quadratures
             case 0x16: 31  // secret bits
             default: 24  // unit
             }

@@ -32,6 +32,8 @@ struct SyntheticChannel: Sendable {
     var calibrationSaturated = 0
     /// What the two devices say of themselves.
     var emulated = true
+    /// The receiver was switched off and on: its clock began anew.
+    var restarts = 0
 }
 
 final class SyntheticLine: Sendable {
@@ -202,8 +204,9 @@ final class SyntheticReceiver: SlotReceiver {
                 count = 2 * SyntheticLine.batch
             }
             if kind != .signal { saturated += channel.calibrationSaturated }
+            let boot = 1_650_000_000_000_000_000 + UInt64(channel.restarts) * 10_000_000_000_000_000
             return SymbolBatch(
-                kind: kind, count: SyntheticLine.batch, deviceTime: line.time(first) - 1_650_000_000_000_000_000,
+                kind: kind, count: SyntheticLine.batch, deviceTime: line.time(first) - boot,
                 utc: line.time(first, skew: channel.clockSkew), scale: 1, saturated: saturated, storage: samples)
         }
     }

@@ -13,6 +13,8 @@ struct BlockNumbers: Sendable {
     var unit: Double
     var efficiency: Double
     var efficiencyError: Double
+    /// What the receiver's noise may have moved between calibrations and signal, a share of it.
+    var drift: Double
     /// Quadratures and second moments, y in the block's unit.
     var quadratures: Int
     var xx: Double
@@ -51,7 +53,7 @@ struct BlockAccount: Sendable {
     }()
 
     private static func estimate(_ numbers: BlockNumbers, _ budget: SecurityBudget) throws -> ParameterEstimate {
-        let calibration = try NoiseCalibration(dark: numbers.dark, shot: numbers.shot)
+        let calibration = try NoiseCalibration(dark: numbers.dark, shot: numbers.shot, drift: numbers.drift)
         // The block was received in the unit that was known when it began; it is judged by all of its calibration.
         let gain = numbers.unit / calibration.shotNoiseVariance.squareRoot()
         let sums = CorrelationSums(

@@ -17,6 +17,11 @@ struct ReceiverBlock {
     let code: ReconciliationCode
     /// Calibration windows from this device time on count for the block, ns.
     let calibrationSince: UInt64
+    /// Of the station's log when the block began: after a restart of the device the block is void.
+    let generation: Int
+    /// Device time of the first and the newest symbols, and of the end of each slot, ns.
+    private(set) var seen: ClosedRange<UInt64>?
+    private(set) var slotEnds: [UInt64] = []
     /// LSB per sqrt(SNU), and the converter's means: fixed for the whole block, so that sums of all slots add up.
     let unit: Double
     let meanX: Double
@@ -32,8 +37,11 @@ struct ReceiverBlock {
     private(set) var quadratures: UInt64 = 0
     var saturated: UInt64 = 0
 
-    init(plan: BlockPlan, calibrationSince: UInt64, unit: Double, meanX: Double, meanP: Double, random: any RandomSource) throws {
+    init(
+        plan: BlockPlan, calibrationSince: UInt64, generation: Int, unit: Double, meanX: Double, meanP: Double, random: any RandomSource
+    ) throws {
         self.plan = plan
+        self.generation = generation
         self.calibrationSince = calibrationSince
         self.unit = unit
         self.meanX = meanX
@@ -41,6 +49,10 @@ struct ReceiverBlock {
         code = try ReconciliationCode.named(plan.code)
         encoder = try FrameEncoder(code: code, random: random)
         life = BlockLife(block: plan.block, frames: Int(plan.frames))
+    }
+
+    mutating func saw(deviceTime: UInt64) {
+        seen = min(seen?.lowerBound ?? deviceTime, deviceTime)...max(seen?.upperBound ?? deviceTime, deviceTime)
     }
 
     var inFlight: Int { pending.count }
@@ -75,6 +87,7 @@ struct ReceiverBlock {
             throw QuantumLinkError.badMessage("the slot ends with frames that have no verdict")
         }
         pending = [:]
+        if let seen, frames > 0 { slotEnds.append(seen.upperBound) }
         raw += slotRaw.sorted { $0.key < $1.key }.map(\.value)
         slotRaw = [:]
         if life.stage == .generating { try life.take(.slotEnded) }

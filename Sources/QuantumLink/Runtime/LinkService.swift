@@ -88,8 +88,8 @@ public actor LinkService {
             throw refuse("block and slot need at least \(code.frameSymbols) symbols")
         }
         guard settings.epsilon > 1e-30, settings.epsilon <= 0.1, (0.5...0.99).contains(settings.efficiency), settings.weight > 0,
-            settings.loss.value >= 0
-        else { throw refuse("epsilon, efficiency, weight or loss_db is out of range") }
+            settings.loss.value >= 0, (0...0.1).contains(settings.driftAllowance)
+        else { throw refuse("epsilon, efficiency, weight, loss_db or drift_allowance is out of range") }
         if identity.role == .receiver, configuration.listen == nil { throw refuse("the receiver's end needs 'channel: { listen: ... }'") }
     }
 

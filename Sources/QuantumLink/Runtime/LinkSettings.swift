@@ -21,10 +21,16 @@ public struct LinkSettings: Sendable, Equatable {
     /// SHOT symbols that a slot needs per generated symbol of the block.
     public var calibrationRatio: Double
     public var maximumPasses: Int
+    /// A known bound on what the receiver's noise moves between calibration and signal, a share of it; what windows show beyond their
+    /// statistics is charged on top.
+    public var driftAllowance: Double
+    /// Windows that disagree by more than this beyond their statistics void the block.
+    public var driftLimit: Double
 
     public init(
         identity: LinkIdentity, path: String, loss: Decibels, code: String, efficiency: Double = 0.92, blockSymbols: Int, slotSymbols: Int,
-        weight: Double = 1, epsilon: Double = 1e-10, calibrationRatio: Double = 0.5, maximumPasses: Int = 150
+        weight: Double = 1, epsilon: Double = 1e-10, calibrationRatio: Double = 0.5, maximumPasses: Int = 150, driftAllowance: Double = 0,
+        driftLimit: Double = 0.005
     ) {
         self.identity = identity
         self.path = path
@@ -37,6 +43,8 @@ public struct LinkSettings: Sendable, Equatable {
         self.epsilon = epsilon
         self.calibrationRatio = calibrationRatio
         self.maximumPasses = maximumPasses
+        self.driftAllowance = driftAllowance
+        self.driftLimit = driftLimit
     }
 }
 

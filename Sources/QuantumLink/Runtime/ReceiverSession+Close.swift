@@ -11,20 +11,31 @@ extension ReceiverSession {
             throw QuantumLinkError.unexpected(message: "blockClose", during: "a session")
         }
         try self.block?.life.take(.closed)
-        guard let calibration = await station.calibration(since: block.calibrationSince) else {
-            channel.send(.blockAbort(id, reason: "the calibration was lost"))
-            return giveUp(id, "the calibration was lost")
+        guard let frames = block.seen,
+            let calibration = await station.calibration(since: block.calibrationSince, frames: frames, ends: block.slotEnds)
+        else { return abort(id, "symbols were received outside the validity of the shot-noise calibration", alarm: true) }
+        guard calibration.drift <= context.settings.driftLimit else {
+            return abort(
+                id, String(format: "the receiver's noise moved by %.2g of it between calibrations", calibration.drift), alarm: true)
         }
+        context.monitor.clear("calibration")
         // Everything is fixed: the hash's key is drawn now.
         let key = context.random.bytes(16)
         let raw = block.raw
         let hash = await Task.detached { ReceiverBlock.verificationHash(raw, key: key) }.value
         let sums = BlockSums(
             block: id, dark: calibration.dark, shot: calibration.shot, quadratures: block.quadratures, squares: block.squares,
-            saturated: block.saturated, verificationKey: key, verificationHash: hash)
+            saturated: block.saturated, verificationKey: key, verificationHash: hash,
+            drift: min(0.49, context.settings.driftAllowance + calibration.drift))
         self.sums = sums
         channel.send(.blockSums(sums))
         showBlock()
+    }
+
+    private func abort(_ id: BlockID, _ reason: String, alarm: Bool) {
+        if alarm { context.monitor.raise("calibration", .major, reason) }
+        channel.send(.blockAbort(id, reason: reason))
+        giveUp(id, reason)
     }
 
     /// The transmitter's end has decided the length; this end computes it too and takes no more.
@@ -35,7 +46,8 @@ extension ReceiverSession {
         let padBits = Int(result.padBitsForward) + Int(result.padBitsBackward)
         let numbers = BlockNumbers(
             plan: block.plan, dark: sums.dark, shot: sums.shot, unit: block.unit, efficiency: facts.efficiency,
-            efficiencyError: facts.efficiencyError, quadratures: Int(sums.quadratures), xx: result.xx, xy: result.xy, yy: sums.squares,
+            efficiencyError: facts.efficiencyError, drift: sums.drift, quadratures: Int(sums.quadratures), xx: result.xx, xy: result.xy,
+            yy: sums.squares,
             saturated: Int(sums.saturated), decoded: block.life.decoded, failed: block.life.failed, padBits: padBits)
         let account = BlockAccount(numbers)
         guard result.decoded == UInt32(block.life.decoded), result.failed == UInt32(block.life.failed),

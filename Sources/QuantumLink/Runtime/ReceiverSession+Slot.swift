@@ -56,6 +56,8 @@ extension ReceiverSession {
         let begun = try await waitForTransmitter(feed, into: &store, symbolRate: rate)
         let needed = SlotOpening.symbolsNeeded(symbolRate: rate)
         let first = max(store.start, store.place(utc: begun, symbolRate: rate) ?? store.start)
+        // Far ahead of all that is held: a clock that is wrong, or a number that somebody changed.
+        guard first - store.end <= 16 * needed else { throw SlotOver(reason: "the transmitter's clock is too far ahead") }
         while store.end - first < needed { try await read(feed, into: &store) }
         channel.send(
             .slotReceiving(
@@ -106,6 +108,7 @@ extension ReceiverSession {
         block?.saturated += UInt64(batch.saturated)
         await station.saw(deviceTime: batch.deviceTime)
         firstDeviceTime = firstDeviceTime ?? batch.deviceTime
+        block?.saw(deviceTime: batch.deviceTime)
         try store.append(batch)
     }
 

@@ -81,7 +81,15 @@ actor ReceiverSession {
     /// - Parameter again: even if nothing changed: the far end has forgotten.
     func announce(again: Bool = false) async {
         if again { announced = nil }
+        let generation = await station.generation
+        if let block, !block.life.isOver, block.generation != generation {
+            let reason = "the receiver restarted or was replaced: its calibration is gone"
+            channel.send(.blockAbort(block.plan.block, reason: reason))
+            giveUp(block.plan.block, reason)
+        }
         let since: UInt64
+        // A block that is over says nothing about what the next one needs.
+        let block = self.block.flatMap { $0.generation == generation && !$0.life.isOver ? $0 : nil }
         if let block { since = block.calibrationSince } else { since = await station.blockStart() }
         let generated = Int(block?.symbols ?? 0)
         let left = block.map { $0.life.wanted * $0.code.frameSymbols } ?? context.settings.blockSymbols
@@ -155,7 +163,8 @@ actor ReceiverSession {
         } catch {
             channel.send(.blockRefuse(plan.block, reason: describe(error)))
             context.monitor.setState(.pending, describe(error))
-            return
+            // What was enough for the last block may be too old for this one.
+            return await announce(again: true)
         }
         (sums, result, report, awaited) = (nil, nil, nil, nil)
         blockBegan = Date()
@@ -188,12 +197,13 @@ actor ReceiverSession {
             throw SlotOver(reason: obstacle)
         }
         context.monitor.clear("provenance")
-        let since = await station.blockStart()
+        let (since, generation) = (await station.blockStart(), await station.generation)
         guard let sums = await station.calibration(since: since) else { throw SlotOver(reason: "no calibration yet") }
         let noise: NoiseCalibration
         do { noise = try NoiseCalibration(dark: sums.dark, shot: sums.shot) } catch { throw SlotOver(reason: describe(error)) }
         var new = try ReceiverBlock(
-            plan: plan, calibrationSince: since, unit: noise.shotNoiseVariance.squareRoot(), meanX: noise.shot.meanX,
+            plan: plan, calibrationSince: since, generation: generation, unit: noise.shotNoiseVariance.squareRoot(),
+            meanX: noise.shot.meanX,
             meanP: noise.shot.meanP,
             random: context.random)
         try new.life.take(.accepted)
@@ -225,6 +235,8 @@ actor ReceiverSession {
         guard let slot, slot.number == verdict.slot, block != nil else {
             throw QuantumLinkError.badMessage("a verdict on a frame of another slot")
         }
+        // Frames of a block that was given up here may still be under way.
+        guard block?.life.stage != .void else { return }
         if let samples = try block?.decide(verdict) {
             channel.send(.frameValues(FrameValues(slot: verdict.slot, index: verdict.index, samples: samples)))
         }
@@ -239,7 +251,7 @@ actor ReceiverSession {
         slotInbox.put(.slotEnd(slot: number, frames: frames, reason: reason))
         changed()
         await slotTask?.value
-        try block?.endSlot(frames: frames)
+        if block?.life.stage != .void { try block?.endSlot(frames: frames) }
         slot = nil
         context.monitor.update { snapshot in
             snapshot.slotOpen = false

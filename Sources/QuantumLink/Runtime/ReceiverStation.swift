@@ -14,6 +14,8 @@ public actor ReceiverStation {
     private(set) var log = CalibrationLog()
     private(set) var facts: DeviceFacts?
     private(set) var trouble = "not opened yet"
+    /// The device that the log is about; it outlives losses of the device.
+    private var lastSerial: String?
     /// What the running block needs.
     private var need = Need()
     private var listener: (@Sendable () async -> Void)?
@@ -75,6 +77,24 @@ public actor ReceiverStation {
         return (dark, shot)
     }
 
+    /// Sums for the frames between two device times, and how far the noise moved meanwhile.
+    /// - Returns: nil when there are none, or a moment of `ends` has no SHOT window within the validity.
+    func calibration(since time: UInt64, frames: ClosedRange<UInt64>, ends: [UInt64]) -> (
+        dark: CalibrationSums, shot: CalibrationSums, drift: Double
+    )? {
+        let validity = facts?.shotValidity ?? 0
+        let reach = UInt64(min(max(0, validity), 1e9) * 1e9)
+        guard ends.allSatisfy({ log.serves($0, .shot, within: validity) }) else { return nil }
+        let earliest = frames.lowerBound > reach ? frames.lowerBound - reach : 0
+        let shots = log.sums(.shot, from: max(time, earliest), to: frames.upperBound.addingReportingOverflow(reach).partialValue)
+        let darkSince = log.time(secondsAgo: facts?.darkValidity ?? 0)
+        let darks = log.sums(.dark, from: min(darkSince, time), to: .max)
+        guard let dark = CalibrationLog.merged(darks[...]), let shot = CalibrationLog.merged(shots[...]) else { return nil }
+        return (dark, shot, max(CalibrationLog.drift(darks), CalibrationLog.drift(shots)))
+    }
+
+    var generation: Int { log.generation }
+
     func shotSymbols(since time: UInt64) -> UInt64 { log.symbols(.shot, since: time) }
     func ages() -> (dark: Double?, shot: Double?) { (log.age(.dark), log.age(.shot)) }
 
@@ -96,8 +116,8 @@ public actor ReceiverStation {
         let facts = try await device.facts()
         if facts != self.facts {
             // Another device, or the same after a restart: what was measured before says nothing about it.
-            if self.facts?.serial != facts.serial { log.reset() }
-            self.facts = facts
+            if let lastSerial, lastSerial != facts.serial { log.reset() }
+            (self.facts, lastSerial) = (facts, facts.serial)
             await listener?()
         }
         if facts.captured { return nil }

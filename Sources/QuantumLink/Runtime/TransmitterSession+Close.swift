@@ -74,7 +74,8 @@ extension TransmitterSession {
         }
         return BlockNumbers(
             plan: block.plan, dark: sums.dark, shot: sums.shot, unit: unit, efficiency: readiness.efficiency,
-            efficiencyError: readiness.efficiencyError, quadratures: block.sums.count, xx: block.sums.xx, xy: block.sums.xy,
+            efficiencyError: readiness.efficiencyError, drift: max(sums.drift, context.settings.driftAllowance),
+            quadratures: block.sums.count, xx: block.sums.xx, xy: block.sums.xy,
             yy: sums.squares,
             saturated: Int(sums.saturated), decoded: block.life.decoded, failed: block.life.failed, padBits: 0)
     }

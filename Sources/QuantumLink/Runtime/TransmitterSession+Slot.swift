@@ -14,7 +14,12 @@ extension TransmitterSession {
     func nextSlot() async throws {
         guard let wanted = block?.life.wanted else { return }
         guard let grant = await station.turn(context.link, wanted: wanted) else {
-            throw failure ?? QuantumLinkError.closed("the session ended")
+            if let failure { throw failure }
+            if block?.life.isOver == true { return }
+            throw QuantumLinkError.closed("the session ended")
+        }
+        guard block?.life.isOver == false else {
+            return await station.finished(context.link, symbols: 0, seconds: 0, refused: false)
         }
         slotNumber &+= 1
         let number = slotNumber

@@ -170,6 +170,8 @@ actor TransmitterSession {
             blockInbox.put(message)
             slot?.isOver = true
             blame(SlotOver(reason: reason))
+            context.monitor.say("block", "\(id) was given up by the receiver's end: \(reason)")
+            await station.withdraw(context.link)
             changed()
         case .blockDone(let id): context.monitor.say("block", "\(id) is held by both ends")
         case .bye(let reason): throw QuantumLinkError.closed(reason)
@@ -287,11 +289,14 @@ actor TransmitterSession {
 
     func blockMessage(within limit: Duration, _ what: String) async throws -> ChannelMessage {
         let inbox = blockInbox
-        let message = try await withTimeout(limit, what) { await inbox.next() }
-        if let failure { throw failure }
-        guard let message else { throw QuantumLinkError.closed("the session ended") }
-        if case .blockAbort(let id, let reason) = message { throw QuantumLinkError.blockVoid(id, reason: reason) }
-        return message
+        while true {
+            let message = try await withTimeout(limit, what) { await inbox.next() }
+            if let failure { throw failure }
+            guard let message else { throw QuantumLinkError.closed("the session ended") }
+            guard case .blockAbort(let id, let reason) = message else { return message }
+            // One that came while nobody waited is over already.
+            if id == block?.plan.block { throw QuantumLinkError.blockVoid(id, reason: reason) }
+        }
     }
 
     func giveUp(_ reason: String) {

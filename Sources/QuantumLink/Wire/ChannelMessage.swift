@@ -254,10 +254,12 @@ public struct BlockSums: Equatable, Sendable {
     public var saturated: UInt64
     public var verificationKey: [UInt8]
     public var verificationHash: UInt64
+    /// What the receiver's noise may have moved between calibrations and signal, a share of it.
+    public var drift: Double
 
     package init(
         block: BlockID, dark: CalibrationSums, shot: CalibrationSums, quadratures: UInt64, squares: Double, saturated: UInt64,
-        verificationKey: [UInt8], verificationHash: UInt64
+        verificationKey: [UInt8], verificationHash: UInt64, drift: Double = 0
     ) {
         self.block = block
         self.dark = dark
@@ -267,6 +269,7 @@ public struct BlockSums: Equatable, Sendable {
         self.saturated = saturated
         self.verificationKey = verificationKey
         self.verificationHash = verificationHash
+        self.drift = drift
     }
 }
 

@@ -243,6 +243,7 @@ extension BlockSums {
         buffer.put(saturated)
         buffer.writeBytes(verificationKey)
         buffer.put(verificationHash)
+        buffer.put(drift)
     }
 
     init(from reader: inout WireReader) throws {
@@ -254,6 +255,7 @@ extension BlockSums {
         saturated = UInt64(try reader.size())
         verificationKey = try reader.bytes(16)
         verificationHash = try reader.integer()
+        drift = try reader.number("drift", in: 0...0.49)
     }
 }
 
