@@ -50,14 +50,33 @@ struct KeyApplication: Sendable {
     }
 }
 
+/// What two applications found that asked both ends for the same keys.
+enum KeyComparison: Equatable, CustomStringConvertible {
+    case equal
+    case different
+    /// Nothing to compare; why.
+    case notFetched(String)
+
+    var description: String {
+        switch self {
+        case .equal: "keys equal at both ends"
+        case .different: "keys NOT EQUAL at both ends"
+        case .notFetched(let why): "keys not fetched: \(why)"
+        }
+    }
+}
+
 extension Lab {
     /// Keys in both directions over one link.
-    /// - Returns: whether every key was the same at both ends.
-    func fetchAndCompare(_ link: LabLink) async throws -> Bool {
-        guard let here = plan.site(link.transmitterSite), let there = plan.site(link.receiverSite) else { return false }
-        let forth = try await compare(application(here), application(there))
-        let back = try await compare(application(there), application(here))
-        return forth && back
+    func fetchAndCompare(_ link: LabLink) async -> KeyComparison {
+        guard let here = plan.site(link.transmitterSite), let there = plan.site(link.receiverSite) else { return .notFetched("no site") }
+        do {
+            let forth = try await compare(application(here), application(there))
+            let back = try await compare(application(there), application(here))
+            return forth && back ? .equal : .different
+        } catch {
+            return .notFetched("\(error)")
+        }
     }
 
     private func application(_ site: LabSite) -> KeyApplication {

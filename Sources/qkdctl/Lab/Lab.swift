@@ -29,6 +29,7 @@ final class Lab: Sendable {
     init(testbed: String, folder: String?, pace: LabCommand.Pace = .follow, speed: Double = defaultSpeed) throws {
         testbedFile = absolutePath(testbed)
         bed = try Testbed.load(testbedFile)
+        try bed.checkNames(file: testbed)
         plan = try LabPlan(bed, file: testbed, freePort: FreePorts.next)
         self.folder = LabFolder(path: absolutePath(folder ?? "lab/\(bed.testbed)"))
         self.pace = pace
@@ -85,11 +86,18 @@ final class Lab: Sendable {
         say("services are up; a link without key after \(LabTable.minutes(ending.limitMinutes)) is a failure")
         let watch = LabWatch(lab: self, started: started)
         let interrupted = try await follow(watch, supervisor, ending)
-        let result = try await conclude(watch, interrupted: interrupted)
-        if let path = ending.json { try result.json().write(to: URL(filePath: path)) }
+        let result = await conclude(watch, interrupted: interrupted)
         for line in result.summary { say(line) }
-        let missing = watch.missing(in: result)
-        guard missing.isEmpty else { throw LabError.unfinished(missing: missing) }
+        if let path = ending.json { try OutputFile.write(result.json(), to: path) }
+        try judge(watch.missing(in: result), result, interrupted: interrupted, stay: ending.stay)
+    }
+
+    /// Whoever ends a lab that was to stay has what was wanted, unless keys differ.
+    private func judge(_ missing: [String], _ result: LabResult, interrupted: Bool, stay: Bool) throws {
+        if missing.isEmpty { return }
+        if !interrupted { throw LabError.unfinished(missing: missing) }
+        let different = result.links.contains { $0.keys == KeyComparison.different.description }
+        if different || !stay { throw LabError.interrupted(missing: missing) }
     }
 
     /// Draws the table until the ending is reached.
@@ -108,15 +116,16 @@ final class Lab: Sendable {
         return true
     }
 
-    private func conclude(_ watch: LabWatch, interrupted: Bool) async throws -> LabResult {
+    private func conclude(_ watch: LabWatch, interrupted: Bool) async -> LabResult {
         if interrupted { say("interrupted") }
         // Fetching keys must not be cut short by the interruption that led here.
-        return try await Task.detached { [self] in
-            var equal: [String: Bool] = [:]
+        return await Task.detached { [self] in
+            if interrupted { await watch.poll() }
+            var found: [String: KeyComparison] = [:]
             for link in plan.links where watch.hasKey(link) {
-                equal[link.name] = try await fetchAndCompare(link)
+                found[link.name] = await fetchAndCompare(link)
             }
-            return await watch.result(keysEqual: equal)
+            return await watch.result(fetches: found)
         }.value
     }
 }

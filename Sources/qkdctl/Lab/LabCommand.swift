@@ -58,11 +58,15 @@ struct LabCommand: AsyncParsableCommand {
 
         func run() async throws {
             let lab = try Lab(testbed: options.testbed, folder: options.folder, pace: pace, speed: speed)
+            if let json { try OutputFile.check(absolutePath(json)) }
             let ending = Lab.Ending(minutes: minutes, stay: stay, limitMinutes: limit, json: json.map(absolutePath))
             let work = Task { try await lab.run(ending) }
             let signals = StopSignals { work.cancel() }
             defer { signals.restore() }
-            try await work.value
+            do { try await work.value } catch is CancellationError {
+                // Before there was anything to report; whoever stays until ^C has what was wanted.
+                if !stay { throw LabError.interrupted(missing: []) }
+            }
         }
     }
 

@@ -12,6 +12,8 @@ enum LabError: Error, CustomStringConvertible {
     case silent(name: String, seconds: Int, tail: [String])
     case commandFailed(command: String, end: ChildEnd, tail: [String])
     case unfinished(missing: [String])
+    case interrupted(missing: [String])
+    case output(file: String, reason: String)
     case fetch(problem: String)
 
     var description: String {
@@ -27,6 +29,8 @@ enum LabError: Error, CustomStringConvertible {
         case .silent(let name, let seconds, let tail): "\(name) was not ready within \(seconds) s; its last lines:\(Self.lines(tail))"
         case .commandFailed(let command, let end, let tail): "\(command) \(end):\(Self.lines(tail))"
         case .unfinished(let missing): "the time is over: \(missing.joined(separator: "; "))"
+        case .interrupted(let missing): "interrupted\(missing.isEmpty ? "" : ": " + missing.joined(separator: "; "))"
+        case .output(let file, let reason): "cannot write \(file): \(reason)"
         case .fetch(let problem): "fetching keys failed: \(problem)"
         }
     }

@@ -105,16 +105,24 @@ struct LabFolder: Sendable {
             if let pid = Int32(text.trimmingCharacters(in: .whitespacesAndNewlines)), pid > 0, kill(pid, 0) == 0, pid != getpid() {
                 throw LabError.folderInUse(path: path, pid: pid)
             }
-            for entry in entries { try files.removeItem(atPath: path + "/" + entry) }
+            for entry in entries {
+                do { try files.removeItem(atPath: path + "/" + entry) } catch {
+                    throw LabError.output(file: path + "/" + entry, reason: "an earlier lab's file cannot be removed")
+                }
+            }
         }
         for folder in [path + "/logs"] + sites.flatMap({ site in ["run", "state", "secrets", "pki"].map { self.site(site) + "/" + $0 } }) {
-            try files.createDirectory(atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o750])
+            do {
+                try files.createDirectory(atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o750])
+            } catch {
+                throw LabError.output(file: folder, reason: "the folder cannot be made: may you write there? choose another --folder")
+            }
         }
         try write("\(getpid())\n", to: marker)
     }
 
     func write(_ text: String, to file: String, mode: Int = 0o640) throws {
-        try Data(text.utf8).write(to: URL(filePath: file))
+        do { try Data(text.utf8).write(to: URL(filePath: file)) } catch { throw LabError.cannotWrite(file: file) }
         try FileManager.default.setAttributes([.posixPermissions: mode], ofItemAtPath: file)
     }
 

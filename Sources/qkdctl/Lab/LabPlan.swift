@@ -43,6 +43,23 @@ struct Testbed: Decodable, Sendable {
         guard !bed.links.isEmpty else { throw LabError.testbed(file: path, problem: "it has no links, so there is nothing to run") }
         return bed
     }
+
+    /// Names become folders and files, and words of configuration files.
+    /// - Throws: `LabError.testbed` for a name that is no plain one.
+    func checkNames(file: String) throws {
+        for name in [testbed] + devices.flatMap({ [$0.serial, $0.site] }) + links.map(\.name) where !Self.isPlain(name) {
+            throw LabError.testbed(
+                file: file, problem: "'\(name)' cannot be a name: use 1 to 64 letters, digits, '.', '_' and '-', no '.' or '-' at the start"
+            )
+        }
+    }
+
+    static func isPlain(_ name: String) -> Bool {
+        guard let first = name.utf8.first, (1...64).contains(name.utf8.count), first != UInt8(ascii: "."), first != UInt8(ascii: "-") else {
+            return false
+        }
+        return name.unicodeScalars.allSatisfy { $0.isASCII && ($0.properties.isAlphabetic || "0123456789._-".unicodeScalars.contains($0)) }
+    }
 }
 
 /// One site of the lab: a node with its two services.

@@ -21,9 +21,11 @@ struct LabResult: Codable, Sendable {
         var keysEqual: Bool
         var referenceKeyRateBps: Double?
         var limitedBy: String
+        /// What the applications found, in words.
+        var keys: String?
 
         enum CodingKeys: String, CodingKey {
-            case name, symbols, transmittance, epsilon
+            case name, symbols, transmittance, epsilon, keys
             case lossDB = "loss_db"
             case excessNoiseSNU = "excess_noise_snu"
             case snrPerQuadrature = "snr_per_quadrature"
@@ -37,6 +39,8 @@ struct LabResult: Codable, Sendable {
             case limitedBy = "limited_by"
         }
     }
+
+    static let notFetched = "keys not fetched"
 
     var links: [Link]
     /// Device time over wall time; 1 or more keeps up with the hardware.
@@ -62,7 +66,7 @@ struct LabResult: Codable, Sendable {
             lines.append(
                 "\(link.name): \(String(format: "%.1f", link.lossDB)) dB, \(LabTable.bits(link.secretBitsStored)) stored, "
                     + "\(LabTable.rate(link.keyRateBps)) of device time\(reference), \(LabTable.rate(link.wallRateBps)) on the wall, "
-                    + "keys \(link.keysEqual ? "equal" : "NOT EQUAL") at both ends")
+                    + (link.keys ?? Self.notFetched))
         }
         lines.append(String(format: "real-time factor %.2f, %.0f s", realTimeFactor, seconds))
         return lines

@@ -20,6 +20,8 @@ final class LabWatch: Sendable {
         var services: [String: LinkServiceStatus] = [:]
         /// Seconds after the start at which a link's first key stood in both stores.
         var firstKey: [String: Double] = [:]
+        /// By link.
+        var paces: [String: LabPace] = [:]
     }
 
     init(lab: Lab, started: ContinuousClock.Instant) {
@@ -54,7 +56,16 @@ final class LabWatch: Sendable {
                 }
             }
         }
+        for link in lab.plan.links { notePace(link) }
         for link in lab.plan.links where storedBits(link) > 0 { noteFirstKey(link) }
+    }
+
+    private func notePace(_ link: LabLink) {
+        let (near, now) = (status(link, at: link.transmitterSite), seconds)
+        let slotSeen = near.map { $0.slotOpen || $0.slots > 0 || $0.last != nil } ?? false
+        state.withLock {
+            $0.paces[link.name, default: LabPace()].look(slotSeen: slotSeen, deviceSeconds: near?.last?.deviceSeconds, at: now)
+        }
     }
 
     private func noteFirstKey(_ link: LabLink) {
@@ -71,11 +82,11 @@ final class LabWatch: Sendable {
 
     /// Ever confirmed bits, the lesser of both ends.
     func storedBits(_ link: LabLink) -> Int {
-        state.withLock { state in
-            [link.transmitterSite, link.receiverSite].map { site in
-                state.stores[site]?.links.first { $0.link.rawValue == link.name }?.confirmedBits ?? 0
-            }.min() ?? 0
-        }
+        min(confirmedBits(link, at: link.transmitterSite), confirmedBits(link, at: link.receiverSite))
+    }
+
+    private func confirmedBits(_ link: LabLink, at site: String) -> Int {
+        state.withLock { $0.stores[site]?.links.first { $0.link.rawValue == link.name }?.confirmedBits ?? 0 }
     }
 
     func hasKey(_ link: LabLink) -> Bool { storedBits(link) > 0 }
@@ -138,23 +149,26 @@ final class LabWatch: Sendable {
     func missing(in result: LabResult) -> [String] {
         result.links.compactMap { link in
             if link.secretBitsStored == 0 { return "\(link.name) stored no key (\(link.limitedBy))" }
-            return link.keysEqual ? nil : "\(link.name): the keys at its ends are not equal"
+            return link.keysEqual ? nil : "\(link.name): \(link.keys ?? LabResult.notFetched)"
         }
     }
 
-    /// - Parameter keysEqual: by link, what the applications found.
-    func result(keysEqual: [String: Bool]) async -> LabResult {
+    /// - Parameter fetches: by link, what the applications found.
+    func result(fetches: [String: KeyComparison]) async -> LabResult {
         let seconds = seconds
         var links: [LabResult.Link] = []
-        var longest = (device: 0.0, wall: 1.0)
         for link in lab.plan.links {
             let blocks = await blocks(link)
-            if let first = blocks.first, let last = blocks.last, last.deviceSeconds > longest.device {
-                longest = (last.deviceSeconds, max(last.ended.timeIntervalSince(first.began), 0.001))
-            }
-            links.append(entry(link, blocks, seconds: seconds, keysEqual: keysEqual[link.name] ?? false))
+            links.append(entry(link, blocks, seconds: seconds, fetch: fetches[link.name] ?? .notFetched(emptyStores(link))))
         }
-        return LabResult(links: links, realTimeFactor: longest.device / longest.wall, seconds: seconds)
+        let longest = state.withLock { $0.paces.values.max { $0.deviceSeconds < $1.deviceSeconds } }
+        return LabResult(links: links, realTimeFactor: longest?.factor ?? 0, seconds: seconds)
+    }
+
+    /// Which end has no key yet, in words.
+    private func emptyStores(_ link: LabLink) -> String {
+        let empty = [link.transmitterSite, link.receiverSite].filter { confirmedBits(link, at: $0) == 0 }
+        return "the store is still empty at \(empty.joined(separator: " and "))"
     }
 
     private func blocks(_ link: LabLink) async -> [LinkBlock] {
@@ -162,7 +176,7 @@ final class LabWatch: Sendable {
         return (try? await client.get(LinkRoutes.blocks.replacing(":id", with: link.name))) ?? []
     }
 
-    private func entry(_ link: LabLink, _ blocks: [LinkBlock], seconds: Double, keysEqual: Bool) -> LabResult.Link {
+    private func entry(_ link: LabLink, _ blocks: [LinkBlock], seconds: Double, fetch: KeyComparison) -> LabResult.Link {
         let status = status(link, at: link.transmitterSite)
         let best = blocks.last { $0.secretBits > 0 } ?? blocks.last ?? status?.last
         let (decoded, failed) = (blocks.reduce(0) { $0 + $1.framesDecoded }, blocks.reduce(0) { $0 + $1.framesFailed })
@@ -174,7 +188,8 @@ final class LabWatch: Sendable {
             frameErrorRate: decoded + failed > 0 ? Double(failed) / Double(decoded + failed) : 0,
             reconciliationEfficiency: best?.reconciliationEfficiency ?? 0, epsilon: best?.epsilon ?? 0, secretBitsStored: stored,
             keyRateBps: deviceSeconds > 0 ? Double(blocks.reduce(0) { $0 + $1.depositedBits }) / deviceSeconds : 0,
-            wallRateBps: Double(stored) / max(seconds, 0.001), keysEqual: keysEqual, referenceKeyRateBps: link.bed.referenceKeyRateBps,
-            limitedBy: best?.limitedBy ?? status?.reason ?? "its link service never answered")
+            wallRateBps: Double(stored) / max(seconds, 0.001), keysEqual: fetch == .equal,
+            referenceKeyRateBps: link.bed.referenceKeyRateBps,
+            limitedBy: best?.limitedBy ?? status?.reason ?? "its link service never answered", keys: fetch.description)
     }
 }
