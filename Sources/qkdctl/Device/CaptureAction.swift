@@ -51,9 +51,9 @@ struct CaptureAction: DeviceAction {
         let work = try work(frameKind, module)
         try await prepare(module, work)
         let writer = try CaptureWriter(path: out, metadata: try await CaptureMetadata(of: module, kind: frameKind, created: Date()))
-        let stream = try await module.openStream()
-        defer { stream.close() }
         do {
+            let stream = try await module.openStream()
+            defer { stream.close() }
             _ = try await FrameCollection(module, stream).run(work, symbols: symbols) { frame in
                 try writer.append(frame)
                 Output.progress("\(writer.metadata.symbols) of \(symbols) symbols")
@@ -62,11 +62,21 @@ struct CaptureAction: DeviceAction {
             // What came is kept: a long capture is worth having.
             try writer.finish()
             Output.endProgress()
+            leave(writer.metadata)
             throw error
         }
         try writer.finish()
         Output.endProgress()
         return writer.metadata
+    }
+
+    /// After a capture that failed or was interrupted: a file with frames stays, a stub goes.
+    private func leave(_ metadata: CaptureMetadata) {
+        guard metadata.frames > 0 else {
+            try? FileManager.default.removeItem(atPath: out)
+            return Output.complain("nothing was captured: \(out) was removed again")
+        }
+        Output.complain("\(out) stays, with \(metadata.symbols) of \(symbols) symbols\(metadata.keyEquivalent ? ", as good as key" : "")")
     }
 
     private func work(_ kind: SymbolFrame.Kind, _ module: any QKDModule) throws -> FrameCollection.Work {

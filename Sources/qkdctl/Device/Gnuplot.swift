@@ -14,6 +14,7 @@ enum Gnuplot {
         process.standardInput = input
         process.standardError = errors
         process.standardOutput = FileHandle.nullDevice
+        let before = stamp(file)
         // gnuplot may end before it has read everything; that is its exit status's news, not a signal's.
         signal(SIGPIPE, SIG_IGN)
         try process.run()
@@ -22,12 +23,25 @@ enum Gnuplot {
         let complaint = try errors.fileHandleForReading.readToEnd() ?? Data()
         process.waitUntilExit()
         switch process.terminationStatus {
-        case 0: return
+        // It says 0 even after it could not open its output.
+        case 0: guard stamp(file) != before else { throw DeviceFailure.plot("gnuplot drew nothing into \(file): \(reason(complaint))") }
         case 127: throw DeviceFailure.plot("gnuplot is not installed: apt install gnuplot-nox, or leave --plot out")
         default:
-            let first = String(decoding: complaint, as: UTF8.self).split(separator: "\n").last ?? "no reason given"
-            throw DeviceFailure.plot("gnuplot could not draw \(file): \(first)")
+            throw DeviceFailure.plot("gnuplot could not draw \(file): \(reason(complaint))")
         }
+    }
+
+    /// - Returns: when the file was last written; nil where it is missing or empty.
+    private static func stamp(_ file: String) -> Date? {
+        guard let facts = try? FileManager.default.attributesOfItem(atPath: file), (facts[.size] as? NSNumber)?.intValue ?? 0 > 0 else {
+            return nil
+        }
+        return facts[.modificationDate] as? Date
+    }
+
+    private static func reason(_ complaint: Data) -> String {
+        let lines = String(decoding: complaint, as: UTF8.self).split(separator: "\n").map { $0.trimmingCharacters(in: .whitespaces) }
+        return lines.last { !$0.isEmpty } ?? "no reason given"
     }
 
     static func script(_ trace: Trace, _ file: String) -> String {
