@@ -42,7 +42,7 @@ struct KeysCommand: AsyncParsableCommand {
                 var number: Int?
                 var size: Int?
             }
-            try result.show(try await face.call("enc_keys", JSONEncoder().encode(Body(number: number, size: size))))
+            try await result.fetch { try await face.call("enc_keys", JSONEncoder().encode(Body(number: number, size: size))) }
         }
     }
 
@@ -55,7 +55,7 @@ struct KeysCommand: AsyncParsableCommand {
 
         func run() async throws {
             let body = ["key_IDs": ids.map { ["key_ID": $0] }]
-            try result.show(try await face.call("dec_keys", JSONEncoder().encode(body)))
+            try await result.fetch { try await face.call("dec_keys", JSONEncoder().encode(body)) }
         }
     }
 }
@@ -75,19 +75,63 @@ struct KeyFace: ParsableArguments {
 
     /// - Returns: the body of a good answer. - Throws: `KeysError.refused` with the key store's own words.
     func call(_ method: String, _ body: Data?) async throws -> Data {
-        var tls = TLSConfiguration.makeClientConfiguration()
-        tls.trustRoots = .certificates(try NIOSSLCertificate.fromPEMFile(ca))
-        tls.certificateChain = try NIOSSLCertificate.fromPEMFile(cert).map { .certificate($0) }
-        tls.privateKey = .privateKey(try NIOSSLPrivateKey(file: key, format: .pem))
+        guard let address = URL(string: kme), address.scheme?.lowercased() == "https", address.host() != nil else {
+            throw KeysError.address(kme)
+        }
         let client = HTTPClient(
-            eventLoopGroupProvider: .singleton, configuration: .init(tlsConfiguration: tls, timeout: .init(connect: .seconds(3))))
+            eventLoopGroupProvider: .singleton, configuration: .init(tlsConfiguration: try tls(), timeout: .init(connect: .seconds(3))))
         do {
             let answer = try await exchange(client, method, body)
             try await client.shutdown()
             return answer
         } catch {
             try? await client.shutdown()
-            throw error is KeysError ? error : KeysError.unreachable(kme, "\(error)")
+            throw error is KeysError ? error : KeysError.unreachable(kme, Self.words(error))
+        }
+    }
+
+    /// - Throws: `KeysError.file` with the name of the file that is missing or is not what it should be.
+    private func tls() throws -> TLSConfiguration {
+        var tls = TLSConfiguration.makeClientConfiguration()
+        tls.trustRoots = .certificates(try Self.certificates(ca))
+        tls.certificateChain = try Self.certificates(cert).map { .certificate($0) }
+        try Self.readable(key)
+        guard let privateKey = try? NIOSSLPrivateKey(file: key, format: .pem) else {
+            throw KeysError.file(key, "it holds no private key in PEM")
+        }
+        tls.privateKey = .privateKey(privateKey)
+        guard (try? NIOSSLContext(configuration: tls)) != nil else {
+            throw KeysError.file(key, "it is not the private key of the certificate in '\(cert)'")
+        }
+        return tls
+    }
+
+    private static func certificates(_ path: String) throws -> [NIOSSLCertificate] {
+        try readable(path)
+        guard let found = try? NIOSSLCertificate.fromPEMFile(path), !found.isEmpty else {
+            throw KeysError.file(path, "it holds no certificate in PEM")
+        }
+        return found
+    }
+
+    private static func readable(_ path: String) throws {
+        guard let file = fopen(path, "r") else { throw KeysError.file(path, String(cString: strerror(errno))) }
+        fclose(file)
+    }
+
+    private static func words(_ error: any Error) -> String {
+        let text = String(describing: error)
+        if text.contains("CERTIFICATE_VERIFY_FAILED") || error is NIOSSLExtraError {
+            return "its certificate is not signed by the authority of --ca, or names another host"
+        }
+        if text.contains("ALERT") || text.contains("sslError") {
+            return "TLS failed: is that a key store's port, and does it accept --cert?"
+        }
+        if text.contains("UnknownHost") { return "its name is unknown" }
+        switch error {
+        case let error as HTTPClientError where error == .connectTimeout || error == .deadlineExceeded: return "it did not answer in time"
+        case let error as IOError: return String(cString: strerror(error.errnoCode))
+        default: return text.contains("onnectionError") ? "nothing listens there, or its name is unknown" : text
         }
     }
 
@@ -117,7 +161,24 @@ struct KeyResult: ParsableArguments {
     @Option(help: "Write the key store's answer, keys included, to a new file with mode 0600.")
     var output: String?
 
-    func show(_ answer: Data) throws {
+    /// Asks for keys and shows them. The file is made first: a path that cannot be written must not cost keys.
+    func fetch(_ ask: () async throws -> Data) async throws {
+        guard let output else { return try show(try await ask()) }
+        let number = open(output, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+        guard number >= 0 else {
+            throw KeysError.file(output, errno == EEXIST ? "it exists already: choose another name" : String(cString: strerror(errno)))
+        }
+        defer { close(number) }
+        let answer: Data
+        do { answer = try await ask() } catch {
+            unlink(output)
+            throw error
+        }
+        try save(answer, number, output)
+        try show(answer)
+    }
+
+    private func show(_ answer: Data) throws {
         struct Container: Decodable {
             struct Key: Decodable {
                 var key_ID: String
@@ -126,7 +187,6 @@ struct KeyResult: ParsableArguments {
             var keys: [Key]
         }
         let keys = try JSONDecoder().decode(Container.self, from: answer).keys
-        if let output { try save(answer, output) }
         if json {
             let list = keys.map { printKeys ? ["key_ID": $0.key_ID, "key": $0.key] : ["key_ID": $0.key_ID] }
             let encoder = JSONEncoder()
@@ -136,10 +196,7 @@ struct KeyResult: ParsableArguments {
         for key in keys { print(printKeys ? "\(key.key_ID) \(key.key)" : key.key_ID) }
     }
 
-    private func save(_ answer: Data, _ path: String) throws {
-        let number = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
-        guard number >= 0 else { throw KeysError.file(path, String(cString: strerror(errno))) }
-        defer { close(number) }
+    private func save(_ answer: Data, _ number: Int32, _ path: String) throws {
         let count = answer.withUnsafeBytes { write(number, $0.baseAddress, $0.count) }
         guard count == answer.count else { throw KeysError.file(path, "it could not be written whole") }
     }
@@ -149,12 +206,14 @@ enum KeysError: Error, CustomStringConvertible {
     case refused(Int, String)
     case unreachable(String, String)
     case file(String, String)
+    case address(String)
 
     var description: String {
         switch self {
         case .refused(let status, let words): "the key store refused (\(status)): \(words)"
         case .unreachable(let address, let why): "no answer from \(address): \(why)"
         case .file(let path, let why): "'\(path)': \(why)"
+        case .address(let text): "'\(text)' is no address of a key store: it has the form https://host:port"
         }
     }
 }
