@@ -60,4 +60,31 @@ import Testing
             folder + "/ca.crt", "--peer", "app-norte")
         #expect(outcome.status == 1 && outcome.errors.contains("no answer from https://127.0.0.1:1"), "\(outcome)")
     }
+
+    /// Files and addresses that are wrong are named in words, and `--output` leaves nothing behind where nothing came.
+    @Test func wrongFilesAndAddressesAreNamed() async throws {
+        let scratch = try Scratch()
+        let folder = scratch.path + "/pki"
+        #expect(try await run("qkdctl", "pki", "make", "--out", folder, "--nodes", "almagro", "--saes", "app").status == 0)
+        let junk = try scratch.write("no PEM", "junk.pem")
+        func get(kme: String = "https://127.0.0.1:1", key: String? = nil, ca: String? = nil, output: String) async throws -> Outcome {
+            try await run(
+                "qkdctl", "keys", "get", "--kme", kme, "--cert", folder + "/app.crt", "--key", key ?? folder + "/app.key", "--ca",
+                ca ?? folder + "/ca.crt", "--peer", "app-norte", "--output", output)
+        }
+        let output = scratch.path + "/keys.json"
+        for (outcome, words) in [
+            (try await get(ca: junk, output: output), "junk.pem': it holds no certificate"),
+            (try await get(ca: scratch.path + "/none", output: output), "none': No such file"),
+            (try await get(key: junk, output: output), "junk.pem': it holds no private key"),
+            (try await get(key: folder + "/kme-almagro.key", output: output), "it is not the private key of the certificate"),
+            (try await get(kme: "http://127.0.0.1:1", output: output), "is no address of a key store"),
+            (try await get(kme: "127.0.0.1:1", output: output), "is no address of a key store"),
+            (try await get(output: scratch.path + "/none/keys.json"), "none/keys.json': No such file"),
+            (try await get(output: output), "no answer from"),
+        ] {
+            #expect(outcome.status == 1 && outcome.errors.contains(words), "\(words): \(outcome)")
+        }
+        #expect(!FileManager.default.fileExists(atPath: output))
+    }
 }
