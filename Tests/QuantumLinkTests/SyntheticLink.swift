@@ -92,6 +92,8 @@ final class SyntheticTransmitter: SlotTransmitter {
         }
 
         func next() async throws -> SymbolBatch? {
+            // A device makes its reader wait; without that, two feeds would hold both threads of a small machine.
+            await Task.yield()
             var waited = 0
             while line.state.withLock({ $0.transmitterAt > ($0.receiverRuns ? $0.receiverAt : begun) + SyntheticLine.ahead }) {
                 try await Task.sleep(for: .milliseconds(1))
@@ -184,6 +186,8 @@ final class SyntheticReceiver: SlotReceiver {
         }
 
         func next() async throws -> SymbolBatch? {
+            // A device makes its reader wait; without that, two feeds would hold both threads of a small machine.
+            await Task.yield()
             if let running, !running.withLock({ $0 }) { return nil }
             let goesOn = left.withLock { left in
                 defer { left -= 1 }
