@@ -30,7 +30,11 @@ struct House {
     var folder = "Sources"
     var tests: Tests? = nil
 
-    enum Kind { case library, program, kernel }
+    enum Kind {
+        case library, program, kernel
+        /// A C library of Debian's: its pkg-config name and its package.
+        case system(String, String)
+    }
 
     struct Tests {
         var imports: [String] = []
@@ -60,6 +64,12 @@ let yaml = product("Yams", "Yams")
 // MARK: - The house, from the ground up
 
 let house: [House] = [
+    // Debian's C libraries, one shim each: a combined one would drag every library into every program.
+    House(name: "CYang", kind: .system("libyang", "libyang2-dev"), folder: "Sources/System"),
+    House(name: "CRabbitMQ", kind: .system("librabbitmq", "librabbitmq-dev"), folder: "Sources/System"),
+    House(name: "CUSB", kind: .system("libusb-1.0", "libusb-1.0-0-dev"), folder: "Sources/System"),
+    House(name: "CUdev", kind: .system("libudev", "libudev-dev"), folder: "Sources/System"),
+    House(name: "CSystemd", kind: .system("libsystemd", "libsystemd-dev"), folder: "Sources/System"),
     // 0 words
     House(name: "QKDModel", tests: .init()),
     House(name: "CKeyMaterial", kind: .kernel),
@@ -158,6 +168,8 @@ for room in rooms {
     let dependencies = room.imports.map { Target.Dependency.target(name: $0) } + room.outside
     let path = "\(room.folder)/\(room.name)"
     switch room.kind {
+    case .system(let pkgConfig, let debian):
+        targets.append(.systemLibrary(name: room.name, path: path, pkgConfig: pkgConfig, providers: [.apt([debian])]))
     case .kernel:
         targets.append(.target(name: room.name, path: path, cSettings: c))
     case .library:
@@ -180,7 +192,7 @@ if asked?.contains("SystemTests") ?? true {
 
 let package = Package(
     name: "sdqkd",
-    products: rooms.filter { $0.kind == .program }.map { .executable(name: $0.name, targets: [$0.name]) },
+    products: rooms.filter { if case .program = $0.kind { true } else { false } }.map { .executable(name: $0.name, targets: [$0.name]) },
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", exact: "1.8.2"),
         .package(url: "https://github.com/apple/swift-nio", exact: "2.101.2"),

@@ -1,0 +1,4 @@
+// libsystemd: readiness, watchdog, journal.
+#pragma once
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-journal.h>

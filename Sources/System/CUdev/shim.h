@@ -1,0 +1,3 @@
+// libudev: what the kernel knows of devices, and news of it.
+#pragma once
+#include <libudev.h>

@@ -1,0 +1,3 @@
+// libyang: YANG schemas and data.
+#pragma once
+#include <libyang/libyang.h>
