@@ -1,9 +1,14 @@
 // What `qkd-lkmsd` says on its local socket: counts, states and alarms of the key store. Never key bits.
 //
-//   GET  /status             StoreStatus
-//   GET  /links/:id          StoreLinkStatus
-//   POST /links/:id/zeroise  ZeroiseRequest -> ZeroiseReport     erases every key of one link at both ends
-//   GET  /events             server-sent events, each a StoreEvent under its own name
+//   GET    /status             StoreStatus
+//   GET    /links/:id          StoreLinkStatus
+//   POST   /links/:id/zeroise  ZeroiseRequest -> ZeroiseReport     erases every key of one link at both ends
+//   GET    /events             server-sent events, each a StoreEvent under its own name
+//   GET    /peers              [StorePeerStatus]
+//   POST   /peers              StorePeerPlan -> StorePeerStatus    a peer that the configuration file does not have
+//   DELETE /peers/:id          StorePeerStatus as it was; a peer of the configuration file stays
+//
+// Applications have a file of their own.
 
 public import Foundation
 public import QKDModel
@@ -14,6 +19,10 @@ public enum StoreRoutes {
     public static let link = "/links/:id"
     public static let zeroise = "/links/:id/zeroise"
     public static let events = "/events"
+    public static let peers = "/peers"
+    public static let peer = "/peers/:id"
+    public static let applications = "/applications"
+    public static let application = "/applications/:id"
 }
 
 /// The whole store at one moment.
@@ -107,10 +116,23 @@ public struct StorePeerStatus: Codable, Sendable, Equatable {
     public var connections: Int
     /// Messages whose tag was wrong since the service started.
     public var refusedMessages: Int
+    /// Where its KM link listens (`host:port`), and the name that its certificate has to carry.
+    public var km: String
+    public var certificateName: String
+    /// Added by `POST /peers`; false where the configuration file has it.
+    public var addedAtRunTime: Bool
+    /// Applications that the peer serves.
+    public var applications: [SAEID]
+    /// The pool that is shared with this peer, all links together: bits confirmed by both ends and not given away yet,
+    /// and confirmed and delivered bits per second over the last minutes.
+    public var storedBits: Int
+    public var inRate: Double
+    public var outRate: Double
 
     public init(
         peer: NodeID, state: StorePeerState, reason: String? = nil, padSendBytes: Int = 0, padReceiveBytes: Int = 0,
-        connections: Int = 0, refusedMessages: Int = 0
+        connections: Int = 0, refusedMessages: Int = 0, km: String = "", certificateName: String = "", addedAtRunTime: Bool = false,
+        applications: [SAEID] = [], storedBits: Int = 0, inRate: Double = 0, outRate: Double = 0
     ) {
         self.peer = peer
         self.state = state
@@ -119,6 +141,34 @@ public struct StorePeerStatus: Codable, Sendable, Equatable {
         self.padReceiveBytes = padReceiveBytes
         self.connections = connections
         self.refusedMessages = refusedMessages
+        self.km = km
+        self.certificateName = certificateName
+        self.addedAtRunTime = addedAtRunTime
+        self.applications = applications
+        self.storedBits = storedBits
+        self.inRate = inRate
+        self.outRate = outRate
+    }
+}
+
+/// The body of `POST /peers`. Kept over restarts. The same again changes nothing; other values replace those of an earlier one.
+public struct StorePeerPlan: Codable, Sendable, Equatable {
+    public var node: NodeID
+    /// Where its KM link listens: `host:port`.
+    public var km: String
+    /// Common name or DNS name that its certificate has to carry.
+    public var certificateName: String
+    /// Name of a file in the folder that the configuration names as `secrets`; never the secret itself, never a path.
+    public var secret: String
+    /// Applications that the peer serves.
+    public var applications: [SAEID]
+
+    public init(node: NodeID, km: String, certificateName: String, secret: String, applications: [SAEID] = []) {
+        self.node = node
+        self.km = km
+        self.certificateName = certificateName
+        self.secret = secret
+        self.applications = applications
     }
 }
 
@@ -147,6 +197,12 @@ public struct StoreEvent: Codable, Sendable, Equatable {
     /// The event's name on the stream.
     public enum Kind: String, Codable, Sendable, CaseIterable {
         case peer, deposited, confirmed, delivered, voided, zeroised, alarm, cleared
+        /// A pair of applications asked for the first time; was registered, altered or forgotten; has not asked for a while.
+        case applicationNew, applicationChanged, applicationDisconnected
+        /// An accounting interval in which an application consumed key is over.
+        case consumption
+        /// A peer was added or removed at run time.
+        case peerAdded, peerRemoved
     }
     public var kind: Kind
     public var time: Date
@@ -156,10 +212,14 @@ public struct StoreEvent: Codable, Sendable, Equatable {
     public var bits: Int?
     public var keys: Int?
     public var message: String
+    /// With the `application` kinds and `consumption`.
+    public var application: StoreApplication?
+    /// With `consumption`.
+    public var consumption: StoreConsumption?
 
     public init(
         kind: Kind, time: Date, link: LinkID? = nil, peer: NodeID? = nil, block: BlockID? = nil, bits: Int? = nil,
-        keys: Int? = nil, message: String
+        keys: Int? = nil, message: String, application: StoreApplication? = nil, consumption: StoreConsumption? = nil
     ) {
         self.kind = kind
         self.time = time
@@ -169,6 +229,8 @@ public struct StoreEvent: Codable, Sendable, Equatable {
         self.bits = bits
         self.keys = keys
         self.message = message
+        self.application = application
+        self.consumption = consumption
     }
 }
 
