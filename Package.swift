@@ -110,9 +110,17 @@ let house: [House] = [
             imports: ["QKDModel", "KeyMaterial", "KeyDeposit", "QKDTesting"],
             outside: nio + [tls, crypto, x509, asn1, database, logging])),
     House(
+        name: "RESTCONF", imports: ["CYang"],
+        outside: nio + [http1, nioTLS, tls, hummingbird, hummingbirdTLS, httpClient, x509, asn1, yaml, logging, lifecycle],
+        tests: .init(imports: ["CYang"], outside: nio + [http1, tls, httpClient, crypto, x509, asn1, logging, lifecycle])),
+    House(
         name: "NodeRuntime", imports: ["QKDModel", "NodeAPI"],
         outside: nio + [http1, hummingbird, httpClient, lifecycle, unixSignals, logging, yaml],
         tests: .init(imports: ["QKDModel", "NodeAPI"], outside: nio + [logging])),
+    // 4 faces
+    House(
+        name: "SDNAgent", imports: ["QKDModel", "NodeAPI", "CRabbitMQ"], outside: [logging],
+        tests: .init(imports: ["QKDModel", "NodeAPI", "QKDTesting"], outside: [logging])),
     House(
         name: "FirmwareSim", imports: ["QKDModel", "QuantumOptics", "CFirmwareSim"], outside: nio + [yaml],
         folder: "firmware-sim/Sources",
