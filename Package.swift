@@ -79,7 +79,7 @@ let house: [House] = [
     House(name: "QuantumOptics", imports: ["QKDModel", "CQuantumOptics"], tests: .init(imports: ["QKDModel"])),
     House(name: "CTransport", kind: .kernel),
     House(
-        name: "Transport", imports: ["QKDModel", "CTransport"],
+        name: "Transport", imports: ["QKDModel", "CTransport", "CUSB", "CUdev"],
         tests: .init(imports: ["QKDModel", "QKDTesting"])),
     // 2 hands and head
     House(
@@ -120,7 +120,7 @@ let house: [House] = [
     // 4 faces
     House(
         name: "SDNAgent", imports: ["QKDModel", "NodeAPI", "CRabbitMQ"], outside: [logging],
-        tests: .init(imports: ["QKDModel", "NodeAPI", "QKDTesting"], outside: [logging])),
+        tests: .init(imports: ["QKDModel", "NodeAPI"], outside: [logging])),
     House(
         name: "FirmwareSim", imports: ["QKDModel", "QuantumOptics", "CFirmwareSim"], outside: nio + [yaml],
         folder: "firmware-sim/Sources",
