@@ -2,14 +2,19 @@
 //
 //   GET  /status              LinkServiceStatus
 //   GET  /links/:id           LinkStatus
-//   GET  /links/:id/blocks    [LinkBlock], newest last
+//   GET  /links/:id/plan      LinkPlan                   what the link was asked to be
+//   GET  /links/:id/blocks    [LinkBlock], newest last; ?limit=N the newest N
 //   POST /links/:id/prepare   LinkPlan -> LinkStatus     a link that the configuration file does not have; checked, not running
 //   POST /links/:id/commit    LinkStatus                 a prepared link starts
 //   POST /links/:id/enable    LinkStatus
 //   POST /links/:id/disable   LinkStatus                 the running block ends first
 //   POST /links/:id/remove    LinkStatus                 as it was before
 //   POST /links/:id/secret    LinkSecretRequest -> LinkStatus     installs a secret file of this machine
+//   GET  /devices             [LinkDevice]
+//   GET  /peers, POST /peers, DELETE /peers/:id          LinkPeers.swift
 //   GET  /events              server-sent events, each a LinkServiceEvent under its own kind
+//
+// Links and peers that were prepared, committed, switched or removed here stay so over restarts of the service.
 
 public import Foundation
 public import QKDModel
@@ -17,7 +22,11 @@ public import QKDModel
 /// Routes of the link service's local socket.
 public enum LinkRoutes {
     public static let status = "/status"
+    public static let devices = "/devices"
+    public static let peers = "/peers"
+    public static let peer = "/peers/:id"
     public static let link = "/links/:id"
+    public static let plan = "/links/:id/plan"
     public static let blocks = "/links/:id/blocks"
     public static let prepare = "/links/:id/prepare"
     public static let commit = "/links/:id/commit"
@@ -36,13 +45,18 @@ public struct LinkServiceStatus: Codable, Sendable, Equatable {
     public var links: [LinkStatus]
     /// One for each transmitter here.
     public var sharing: [LinkSharing]
+    /// Those of the configuration file and those added at run time.
+    public var peers: [LinkPeer]
 
-    public init(node: NodeID, uptimeSeconds: Double, devices: [LinkDevice], links: [LinkStatus], sharing: [LinkSharing]) {
+    public init(
+        node: NodeID, uptimeSeconds: Double, devices: [LinkDevice], links: [LinkStatus], sharing: [LinkSharing], peers: [LinkPeer] = []
+    ) {
         self.node = node
         self.uptimeSeconds = uptimeSeconds
         self.devices = devices
         self.links = links
         self.sharing = sharing
+        self.peers = peers
     }
 }
 
@@ -53,8 +67,17 @@ public struct LinkDevice: Codable, Sendable, Equatable {
     public var role: DeviceRole
     public var state: DeviceState
     public var reason: String
+    /// What it says of itself; absent while it was never open. A device that is gone keeps what it said last.
+    public var maker: String?
+    public var model: String?
     public var serial: String?
+    public var firmware: String?
     public var emulated: Bool?
+    public var symbolRateHz: Double?
+    /// Transmitters: the names of its optical paths.
+    public var paths: [String] = []
+    /// Links that use it.
+    public var links: [LinkID] = []
 
     public init(
         name: String, uri: String, role: DeviceRole, state: DeviceState, reason: String, serial: String? = nil, emulated: Bool? = nil
@@ -79,6 +102,9 @@ public struct LinkStatus: Codable, Sendable, Equatable {
     /// Why the state is what it is, and why there is no key where there is none.
     public var reason: String
     public var enabled = true
+    public var origin = LinkOrigin.file
+    /// Checked and kept, but not committed: it does not run.
+    public var prepared = false
     /// The classical channel is up and authenticated.
     public var connected = false
     public var code = ""
@@ -123,6 +149,7 @@ public struct LinkStatus: Codable, Sendable, Equatable {
     public var padForward: Int?
     public var padBackward: Int?
     public var alarms: [LinkAlarmStatus] = []
+    public var performance = LinkPerformance()
 
     public init(link: LinkID, peer: NodeID, role: DeviceRole, device: String, state: LinkState, reason: String) {
         self.link = link
@@ -134,8 +161,30 @@ public struct LinkStatus: Codable, Sendable, Equatable {
     }
 }
 
+/// What a link does, over its last blocks with an estimate (ten at most). What was not measured yet is absent.
+public struct LinkPerformance: Codable, Sendable, Equatable {
+    public var blocks = 0
+    /// Bits per second that reached the key store: of device time, and of wall time.
+    public var secretKeyRate: Double?
+    public var wallKeyRate: Double?
+    /// Of the newest block: per quadrature; of the channel; SNU at the fibre's input.
+    public var snr: Double?
+    public var transmittance: Double?
+    public var excessNoise: Double?
+    /// Over all these blocks.
+    public var frameErrorRate: Double?
+    /// Of the generating time of all links of the transmitter; only at the transmitter's end.
+    public var slotShare: Double?
+    /// Authentication key left per direction, bytes.
+    public var padForward: Int?
+    public var padBackward: Int?
+    public var updated: Date?
+
+    public init() {}
+}
+
 public struct LinkAlarmStatus: Codable, Sendable, Equatable {
-    /// `pad`, `no-key`, `verification`, `tampering`, `channel`.
+    /// `pad`, `no-key`, `verification`, `tampering`, `channel`, `calibration`, `provenance`, `deposit`.
     public var kind: String
     public var severity: Severity
     public var text: String
@@ -184,6 +233,9 @@ public struct LinkBlock: Codable, Sendable, Equatable {
     public var provenance: KeyProvenance
     /// Device time from the first slot to the end of this block.
     public var deviceSeconds: Double
+    /// JSON text of the block's accounting record (docs/security-accounting.md), for `scripts/recompute-key-length`. Only in the
+    /// answer of `GET /links/:id/blocks`.
+    public var accounting: String?
 
     public init(
         block: BlockID, began: Date, ended: Date, symbols: UInt64, framesDecoded: Int, framesFailed: Int, frameErrorRate: Double,
@@ -278,6 +330,8 @@ public struct LinkPlan: Codable, Sendable, Equatable {
     public var slotSymbols: Int
     public var weight: Double?
     public var epsilon: Double?
+    public var calibrationRatio: Double?
+    public var driftAllowance: Double?
 
     public init(
         peer: NodeID, role: DeviceRole, device: String, path: String? = nil, lossDB: Double? = nil, code: String, efficiency: Double? = nil,
@@ -310,10 +364,16 @@ public struct LinkServiceEvent: Codable, Sendable, Equatable {
     /// nil: the event is a device's.
     public var link: LinkID?
     public var device: String?
-    /// `state`, `slot`, `block`, `alarm`, `channel`, `device`.
+    /// `state`, `slot`, `block`, `alarm`, `channel`, `device`, `link`, `peer`.
     public var kind: String
     public var text: String
     public var block: LinkBlock?
+    /// With `device`, `link` and `peer`: what became of it.
+    public var change: LinkChange?
+    /// With `device`: the device as it is now. With `link` and `block`: the link as it is now (as it was, when removed).
+    public var deviceStatus: LinkDevice?
+    public var linkStatus: LinkStatus?
+    public var peer: LinkPeer?
 
     public init(time: Date, link: LinkID?, device: String? = nil, kind: String, text: String, block: LinkBlock? = nil) {
         self.time = time
