@@ -31,9 +31,11 @@ public struct ReadQuery: Sendable, Hashable {
 
 public struct ReadResult: Sendable {
     public var body: Data
-    /// Without quotes.
+    /// Without quotes. Like the time, that of the configuration in the resource (RFC 8040, sections 3.5.1 and 3.5.2).
     public var etag: String
     public var lastModified: Date
+    /// The body shows state data, which change without the tag: 304 would be wrong.
+    public var hasState: Bool
 }
 
 public enum EditKind: String, Sendable {
@@ -100,18 +102,28 @@ public struct EditResult: Sendable {
     public var lastModified: Date
 }
 
-/// A validated change of the whole configuration, before it is in force.
+/// A validated change of the configuration, before it is in force.
 public struct ConfigurationChange: Sendable {
-    /// The whole configuration, JSON of RFC 7951, without defaults that were not set.
+    /// What is and what shall be: JSON of RFC 7951, without defaults that were not set.
+    ///
+    /// If `isWhole`, the whole configuration. If not, all of it but the entries of large lists that do not change: an entry
+    /// that stands in neither is there as before (`Datastore.configuration()` has everything).
     public var before: String
     public var after: String
-    /// Instance identifiers of what was created, changed or removed.
+    public var isWhole: Bool
+    /// Instance identifiers of the topmost nodes that were created, changed or removed.
     public var changedPaths: [String]
 
-    public init(before: String, after: String, changedPaths: [String]) {
+    public init(before: String, after: String, isWhole: Bool, changedPaths: [String]) {
         self.before = before
         self.after = after
+        self.isWhole = isWhole
         self.changedPaths = changedPaths
+    }
+
+    /// The way back.
+    public var reversed: ConfigurationChange {
+        ConfigurationChange(before: after, after: before, isWhole: isWhole, changedPaths: changedPaths)
     }
 }
 

@@ -1,19 +1,206 @@
-public import Foundation
+// YANG for the rest of the target: everything that touches libyang lies in this folder and in ../Datastore.
+//
+//   YANGSchema     the modules: one libyang context and one lock
+//   ResourcePath   a place in the schema, with list keys: api-path in, instance identifier out
+//   DataTree       an owned tree of data: parsed, printed, copied, merged, validated
+//   TreeFilter     what of a tree a GET shows (content, depth, fields)
+//   ListIndependence   which list entries may be checked without their siblings
+//
+// libyang keeps errors per context and per thread. So every call that may fail, and the reading of its errors, happens
+// inside `locked`, which is synchronous: no await can change the thread between them. Trees are read inside the lock too.
+// The context is complete after `init` and never changed again.
+//
+// Sources: RFC 7950 (YANG 1.1), RFC 7951 (JSON), RFC 8525 (YANG library), libyang 2.1.
+
+import CYang
+import Foundation
+
+typealias SchemaNode = UnsafePointer<lysc_node>
+typealias DataNode = UnsafeMutablePointer<lyd_node>
 
 /// The YANG modules that a server implements.
 public final class YANGSchema: Sendable {
+    nonisolated(unsafe) let context: OpaquePointer
+    private let lock = NSLock()
+    /// Keyed lists whose entries can be checked one by one.
+    nonisolated(unsafe) private(set) var independentLists: Set<SchemaNode> = []
+    /// Changes with the set of modules (RFC 8525, leaf content-id).
+    public let contentID: String
+
+    /// Reads the modules.
     /// - Parameters:
-    ///   - folders: where `name.yang` and `name@revision.yang` files lie; the first that has a module wins.
-    ///   - modules: what is implemented: `name` or `name@revision`; what they import is found in the folders.
+    ///   - folders: where `name.yang` and `name@revision.yang` files lie.
+    ///   - modules: what is implemented, with all features: `name` or `name@revision`. What they import is found in the
+    ///     folders, or is one of libyang's own (ietf-yang-types, ietf-inet-types, ietf-yang-library and what that needs).
+    /// - Throws: `operation-failed` with libyang's words, and the module it is about.
     public init(folders: [String], modules: [String]) throws(RESTCONFError) {
-        throw RESTCONFError(.application, .operationNotSupported, "the schema is not read yet")
+        _ = Self.quiet
+        var made: OpaquePointer?
+        guard ly_ctx_new(nil, UInt16(LY_CTX_DISABLE_SEARCHDIR_CWD), &made) == LY_SUCCESS, let made else {
+            throw RESTCONFError(.application, .operationFailed, "libyang cannot be used")
+        }
+        context = made
+        contentID = Self.checksum(modules.joined(separator: "\n"))
+        do throws(RESTCONFError) {
+            try Self.load(folders: folders, modules: modules, into: made)
+        } catch {
+            ly_ctx_destroy(made)
+            throw error
+        }
+        independentLists = ListIndependence(context: made).lists
+        ly_err_clean(made, nil)
     }
 
-    /// The body of a notification (RFC 8040, section 6.4), validated.
-    /// - Parameters:
-    ///   - name: `module:notification`.
-    ///   - contents: what stands inside the notification, as a JSON object with the names of RFC 7951.
-    public func notification(_ name: String, contents: String, time: Date, encoding: DataEncoding) throws(RESTCONFError) -> Data {
-        throw RESTCONFError(.application, .operationNotSupported, "notifications are not checked yet")
+    deinit { ly_ctx_destroy(context) }
+
+    /// libyang says nothing by itself: errors are kept, in full, and asked for.
+    private static let quiet: Void = {
+        ly_log_options(UInt32(LY_LOSTORE))
+        ly_log_level(LY_LLERR)
+    }()
+
+    private static func load(folders: [String], modules: [String], into context: OpaquePointer) throws(RESTCONFError) {
+        for folder in folders {
+            let result = ly_ctx_set_searchdir(context, folder)
+            guard result == LY_SUCCESS || result == LY_EEXIST else {
+                throw RESTCONFError(.application, .operationFailed, "the folder of YANG modules \(folder) cannot be read")
+            }
+        }
+        for module in modules {
+            let parts = module.split(separator: "@", maxSplits: 1).map(String.init)
+            guard let name = parts.first else { continue }
+            let all = strdup("*")
+            defer { free(all) }
+            var features: [UnsafePointer<CChar>?] = [UnsafePointer(all), nil]
+            guard ly_ctx_load_module(context, name, parts.count > 1 ? parts[1] : nil, &features) != nil else {
+                let why = libyangError(context, "it was not found in \(folders.joined(separator: ", "))").message
+                throw RESTCONFError(.application, .operationFailed, "the YANG module \(module) cannot be used: \(why)")
+            }
+        }
     }
+
+    /// Runs `body` with libyang to itself. Not re-entrant.
+    func locked<R>(_ body: () throws(RESTCONFError) -> R) throws(RESTCONFError) -> R {
+        lock.lock()
+        defer {
+            if ly_err_first(context) != nil { ly_err_clean(context, nil) }
+            lock.unlock()
+        }
+        return try body()
+    }
+
+    /// FNV-1a, 64 bits, as hexadecimal digits.
+    static func checksum(_ text: String) -> String { checksum(bytes: text.utf8) }
+
+    static func checksum(bytes: some Sequence<UInt8>) -> String {
+        var hash: UInt64 = 0xcbf2_9ce4_8422_2325
+        for byte in bytes { hash = (hash ^ UInt64(byte)) &* 0x100_0000_01b3 }
+        return String(hash, radix: 16)
+    }
+}
+
+// MARK: - What it consists of
+
+extension YANGSchema {
+    /// One module of the schema.
+    public struct Module: Sendable, Hashable {
+        public var name: String
+        public var revision: String?
+        public var namespace: String
+        public var implemented: Bool
+    }
+
+    public func modules() -> [Module] {
+        var index: UInt32 = 0
+        var found: [Module] = []
+        while let module = ly_ctx_get_module_iter(context, &index) {
+            found.append(
+                Module(
+                    name: String(cString: module.pointee.name), revision: module.pointee.revision.map { String(cString: $0) },
+                    namespace: String(cString: module.pointee.ns), implemented: module.pointee.implemented != 0))
+        }
+        return found
+    }
+
+    /// All operations as `module:rpc`, for the operations resource (RFC 8040, section 3.3.2).
+    public func operations() -> [String] {
+        eachImplemented { module in
+            var names: [String] = []
+            var rpc = UnsafeRawPointer(module.pointee.compiled?.pointee.rpcs)
+            while let node = rpc?.assumingMemoryBound(to: lysc_node.self) {
+                names.append(node.qualifiedName)
+                rpc = UnsafeRawPointer(node.pointee.next)
+            }
+            return names
+        }
+    }
+
+    /// All top-level notifications as `module:name`.
+    public func notifications() -> [String] {
+        eachImplemented { module in
+            var names: [String] = []
+            var notification = UnsafeRawPointer(module.pointee.compiled?.pointee.notifs)
+            while let node = notification?.assumingMemoryBound(to: lysc_node.self) {
+                names.append(node.qualifiedName)
+                notification = UnsafeRawPointer(node.pointee.next)
+            }
+            return names
+        }
+    }
+
+    /// The namespace of a module that is implemented.
+    public func namespace(of module: String) -> String? { implementedModule(module).map { String(cString: $0.pointee.ns) } }
+
+    /// The revision of ietf-yang-library (RFC 8040, section 3.3.3).
+    public var yangLibraryVersion: String {
+        ly_ctx_get_module_implemented(context, "ietf-yang-library")?.pointee.revision.map { String(cString: $0) } ?? ""
+    }
+
+    private func eachImplemented(_ body: (UnsafeMutablePointer<lys_module>) -> [String]) -> [String] {
+        var index: UInt32 = 0
+        var found: [String] = []
+        while let module = ly_ctx_get_module_iter(context, &index) {
+            guard module.pointee.implemented != 0 else { continue }
+            found += body(module)
+        }
+        return found
+    }
+
+    func implementedModule(_ name: String) -> UnsafeMutablePointer<lys_module>? {
+        ly_ctx_get_module_implemented(context, name)
+    }
+
+    /// The YANG library (RFC 8525) of this schema, as state data.
+    func yangLibrary() throws(RESTCONFError) -> DataTree {
+        var root: DataNode?
+        guard cyang_yang_library(context, &root, contentID) == LY_SUCCESS else {
+            throw libyangError(context, "the YANG library cannot be written")
+        }
+        return DataTree(schema: self, first: root)
+    }
+}
+
+extension SchemaNode {
+    var name: String { String(cString: pointee.name) }
+    var moduleName: String { String(cString: pointee.module.pointee.name) }
+    var qualifiedName: String { "\(moduleName):\(name)" }
+    var isConfiguration: Bool { Int32(pointee.flags) & LYS_CONFIG_W != 0 }
+    var isKey: Bool { pointee.nodetype == LYS_LEAF && Int32(pointee.flags) & LYS_KEY != 0 }
+    var isOrderedByUser: Bool { Int32(pointee.flags) & LYS_ORDBY_USER != 0 }
+    var isPresenceContainer: Bool { pointee.nodetype == LYS_CONTAINER && Int32(pointee.flags) & LYS_PRESENCE != 0 }
+    /// The nearest ancestor that data have, too: no choice, no case.
+    var dataParent: SchemaNode? { lysc_data_node(pointee.parent).map { SchemaNode($0) } }
+
+    /// Key leafs in the order of the key statement.
+    var keys: [SchemaNode] {
+        var found: [SchemaNode] = []
+        var child = lysc_node_child(self)
+        while let leaf = child, leaf.isKey {
+            found.append(leaf)
+            child = UnsafePointer(leaf.pointee.next)
+        }
+        return found
+    }
+
+    func hasType(_ types: Int32...) -> Bool { types.contains(Int32(pointee.nodetype)) }
 }

@@ -1,0 +1,74 @@
+// The configuration at the start: from disk, or the initial one.
+
+import Foundation
+
+/// Reads what was kept; what cannot be used is put aside and told, never a reason not to start.
+struct Restoration {
+    let tree: DataTree
+    let origin: Datastore.Origin
+    let time: Date
+
+    init(schema: YANGSchema, file: inout RunningFile, initial: String, now: Date) throws(RESTCONFError) {
+        guard let contents = try file.load() else {
+            self = try Restoration(initial: initial, schema: schema, file: &file, origin: .fresh, now: now)
+            return
+        }
+        do throws(RESTCONFError) {
+            let tree = try Self.tree(contents, schema)
+            if !contents.changes.isEmpty || contents.problem != nil { try file.write(try Self.text(tree)) }
+            self.init(tree: tree, origin: contents.problem.map { .damaged(reason: $0) } ?? .restored, time: contents.time)
+        } catch {
+            let name = file.setAside(at: now)
+            let origin = Datastore.Origin.setAside(file: name, reason: error.description)
+            self = try Restoration(initial: initial, schema: schema, file: &file, origin: origin, now: now)
+        }
+    }
+
+    private init(tree: DataTree, origin: Datastore.Origin, time: Date) {
+        self.tree = tree
+        self.origin = origin
+        self.time = time
+    }
+
+    private init(
+        initial: String, schema: YANGSchema, file: inout RunningFile, origin: Datastore.Origin, now: Date
+    ) throws(RESTCONFError) {
+        let tree = DataTree(schema: schema)
+        try schema.locked { () throws(RESTCONFError) in
+            try tree.parse(Data(initial.utf8), .json)
+            // An initial configuration may lack what is mandatory: then it has no defaults either, until an edit mends it.
+            do throws(RESTCONFError) { try tree.validate(configurationOnly: true) } catch {
+                guard error.tag == .dataMissing else { throw error }
+            }
+        }
+        try file.write(try Self.text(tree))
+        self.init(tree: tree, origin: origin, time: now)
+    }
+
+    private static func text(_ tree: DataTree) throws(RESTCONFError) -> Data {
+        try tree.schema.locked { () throws(RESTCONFError) -> Data in try tree.printAll(PrintStyle()) }
+    }
+
+    private static func tree(_ contents: RunningFile.Contents, _ schema: YANGSchema) throws(RESTCONFError) -> DataTree {
+        let tree = DataTree(schema: schema)
+        var paths: [ResourcePath] = []
+        for change in contents.changes { paths.append(try ResourcePath(parsing: change.path, schema: schema)) }
+        try schema.locked { () throws(RESTCONFError) in
+            try tree.parse(contents.snapshot, .json)
+            for (path, change) in zip(paths, contents.changes) { try replay(change, at: path, in: tree) }
+            do throws(RESTCONFError) { try tree.validate(configurationOnly: true) } catch {
+                guard error.tag == .dataMissing, tree.isEmpty else { throw error }
+            }
+        }
+        return tree
+    }
+
+    private static func replay(_ change: RunningFile.Change, at path: ResourcePath, in tree: DataTree) throws(RESTCONFError) {
+        if let old = try tree.find(path) { tree.remove(old) }
+        guard let data = change.data else { return }
+        let single = DataTree(schema: tree.schema)
+        let parent = try single.build(path.steps.dropLast())
+        try single.parse(Data(data.utf8), .json, under: parent)
+        try tree.merge(single)
+    }
+}
