@@ -29,17 +29,17 @@ extension Datastore {
         try refuseEmpty(target, query, path)
         let style = try style(query, encoding, for: target)
         if !filter.isNeeded || (query.content == .config && filter.depth == .max && filter.fields == nil) {
-            if reported == nil { return (try running.print(target, style), false) }
+            if reported == nil { return (try running.printTarget(target, style), false) }
             if configured == nil || target.schema.hasType(LYS_LEAF, LYS_LEAFLIST) {
-                return (try state.print(reported ?? target, style), true)
+                return (try state.printTarget(reported ?? target, style), true)
             }
             let tree = try view(of: path)
-            return (try tree.print(try tree.find(path) ?? target, style), true)
+            return (try tree.printTarget(try tree.find(path) ?? target, style), true)
         }
         let tree = try compose(path, configured, reported)
         guard let node = try tree.find(path) else { return (Data("{}".utf8), false) }
         filter.apply(below: node, in: tree)
-        return (try tree.print(node, style), reported != nil)
+        return (try tree.printTarget(node, style), reported != nil)
     }
 
     /// A resource of the other kind is not there for content=config and content=nonconfig.
@@ -85,7 +85,6 @@ extension Datastore {
         if let target, target.schema.hasType(LYS_LEAF, LYS_LEAFLIST), query.withDefaults == nil || query.withDefaults == .explicit {
             style.defaults = .reportAll
         }
-        if let target, target.schema.hasType(LYS_CONTAINER) { style.emptyContainers = lyd_child(target) == nil || target.isDefault }
         return style
     }
 
@@ -158,6 +157,15 @@ extension Datastore {
 }
 
 extension DataTree {
+    /// Prints what a request was about: also a container with nothing in it.
+    func printTarget(_ node: DataNode, _ style: PrintStyle) throws(RESTCONFError) -> Data {
+        let text = try print(node, style)
+        guard text.count <= 2 else { return text }
+        var style = style
+        style.emptyContainers = true
+        return try print(node, style)
+    }
+
     /// Joins a copy of a node of another tree, with copies of what leads to it.
     func takeCopy(of node: DataNode) throws(RESTCONFError) {
         var copy: DataNode?

@@ -54,6 +54,7 @@ struct Restoration {
         var paths: [ResourcePath] = []
         for change in contents.changes { paths.append(try ResourcePath(parsing: change.path, schema: schema)) }
         try schema.locked { () throws(RESTCONFError) in
+            guard !contents.snapshot.isEmpty else { throw RESTCONFError(.application, .malformedMessage, "the file is empty") }
             try tree.parse(contents.snapshot, .json)
             for (path, change) in zip(paths, contents.changes) { try replay(change, at: path, in: tree) }
             do throws(RESTCONFError) { try tree.validate(configurationOnly: true) } catch {

@@ -39,5 +39,5 @@ static inline LY_ERR cyang_must_atoms(const struct lysc_must *must, const struct
 }
 static inline LY_ERR cyang_leafref_atoms(const struct lysc_type *type, const struct lysc_node *node, struct ly_set **set) {
     const struct lysc_type_leafref *leafref = (const struct lysc_type_leafref *)type;
-    return lys_find_expr_atoms(node, leafref->cur_mod, leafref->path, leafref->prefixes, 0, set);
+    return lys_find_expr_atoms(node, node->module, leafref->path, leafref->prefixes, 0, set);
 }
