@@ -161,7 +161,7 @@ extension Datastore {
     private func install(_ draft: Draft) throws(RESTCONFError) {
         try schema.locked { () throws(RESTCONFError) in
             try draft.tree.install(in: &running)
-            draft.differences.removeDeleted(from: state)
+            draft.differences.removeStale(from: state)
             try dropImpossibleState(draft)
         }
         generation += 1

@@ -13,7 +13,8 @@ struct Differences {
 
     private(set) var changes: [Change] = []
     private let diff: DataTree
-    private var deleted: [DataNode] = []
+    /// What reported data must not overrule any more.
+    private var stale: [DataNode] = []
 
     init(from before: DataTree, to after: DataTree) throws(RESTCONFError) {
         diff = DataTree(schema: before.schema)
@@ -30,7 +31,7 @@ struct Differences {
         let isLeaf = node.schema.hasType(LYS_LEAF, LYS_LEAFLIST)
         if let kind = operation.flatMap(Change.Kind.init(rawValue:)) ?? (isLeaf && !node.schema.isKey ? .replace : nil) {
             changes.append(Change(kind: kind, path: node.instancePath, segments: segments))
-            if kind == .delete { deleted.append(node) }
+            if kind == .delete || isLeaf { stale.append(node) }
             return
         }
         for child in node.children { collect(child, segments, inherited: operation) }
@@ -45,9 +46,9 @@ struct Differences {
         return nil
     }
 
-    /// State data of what is gone goes, too.
-    func removeDeleted(from state: DataTree) {
-        for node in deleted {
+    /// State data of what is gone go, too, and values that overruled what was configured anew.
+    func removeStale(from state: DataTree) {
+        for node in stale {
             if let ours = state.counterpart(of: node) { state.remove(ours) }
         }
     }

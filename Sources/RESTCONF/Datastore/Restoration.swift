@@ -65,11 +65,17 @@ struct Restoration {
     }
 
     private static func replay(_ change: RunningFile.Change, at path: ResourcePath, in tree: DataTree) throws(RESTCONFError) {
-        if let old = try tree.find(path) { tree.remove(old) }
-        guard let data = change.data else { return }
+        let old = try tree.find(path)
+        guard let data = change.data else {
+            if let old { tree.remove(old) }
+            return
+        }
         let single = DataTree(schema: tree.schema)
         let parent = try single.build(path.steps.dropLast())
         try single.parse(Data(data.utf8), .json, under: parent)
-        try tree.merge(single)
+        guard let new = try single.find(path) else {
+            throw RESTCONFError(.application, .malformedMessage, "a line of the journal is not about the entry that it names")
+        }
+        if let old { try tree.replaceContents(of: old, by: new) } else { try tree.merge(single) }
     }
 }

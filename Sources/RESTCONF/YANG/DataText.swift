@@ -15,6 +15,9 @@ struct TextLimits {
         guard text.count <= bytes else {
             throw RESTCONFError(.protocol, .tooBig, "the text has more than \(bytes) bytes")
         }
+        if encoding == .json, text.withUnsafeBytes(hasMetadataJSON) {
+            throw RESTCONFError(.protocol, .unknownAttribute, "metadata (members whose names begin with '@') are not supported")
+        }
         let tooDeep = text.withUnsafeBytes { encoding == .json ? isTooDeepJSON($0) : isTooDeepXML($0) }
         if tooDeep { throw RESTCONFError(.protocol, .malformedMessage, "the text nests deeper than \(depth) levels") }
         guard !text.contains(0) else { throw RESTCONFError(.protocol, .malformedMessage, "the text has a byte of value 0") }
@@ -36,6 +39,29 @@ struct TextLimits {
                 if level > depth { return true }
             case 0x5d, 0x7d: level -= 1
             default: break
+            }
+        }
+        return false
+    }
+
+    /// Whether a member's name begins with "@" (RFC 7952, section 5.2), or with an escape that could hide one: no name of YANG
+    /// needs escapes. No module here defines metadata that a client may send, and libyang 2.1 stumbles over some that are malformed.
+    private func hasMetadataJSON(_ text: UnsafeRawBufferPointer) -> Bool {
+        var isOpen = false
+        var isEscaped = false
+        var isSuspect = false
+        var previous: UInt8 = 0
+        for byte in text {
+            if isOpen {
+                if previous == 0x22 { isSuspect = byte == 0x40 || byte == 0x5c }
+                if isEscaped { isEscaped = false } else if byte == 0x5c { isEscaped = true } else if byte == 0x22 { isOpen = false }
+                previous = 0
+            } else if byte == 0x22 {
+                (isOpen, isSuspect, previous) = (true, false, byte)
+            } else if byte == 0x3a, isSuspect {
+                return true
+            } else if ![0x20, 0x09, 0x0a, 0x0d].contains(byte) {
+                isSuspect = false
             }
         }
         return false

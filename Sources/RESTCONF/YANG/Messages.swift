@@ -11,26 +11,24 @@ extension YANGSchema {
     /// - Throws: 400 `unknown-element` for a notification that the schema does not have, and what validation says.
     public func notification(_ name: String, contents: String, time: Date, encoding: DataEncoding) throws(RESTCONFError) -> Data {
         let event = try locked { () throws(RESTCONFError) -> Data in
+            try requireNotification(name)
             let tree = DataTree(schema: self)
-            let node = try newNotification(name)
-            tree.first = node
-            try tree.parse(Data(contents.utf8), .json, under: node, state: true)
-            guard lyd_validate_op(node, nil, LYD_TYPE_NOTIF_YANG, nil) == LY_SUCCESS else {
+            let text = Data("{\"\(name)\":\(contents)}".utf8)
+            try TextLimits.standard.check(text, .json)
+            let node = try tree.parseOperation(text, .json, LYD_TYPE_NOTIF_YANG, under: nil)
+            guard node == tree.first, node.pointee.next == nil, lyd_validate_op(node, nil, LYD_TYPE_NOTIF_YANG, nil) == LY_SUCCESS else {
                 throw libyangError(context, "the notification is not valid")
             }
-            return try tree.print(node, PrintStyle(encoding: encoding))
+            return try tree.print(node, PrintStyle(encoding: encoding, emptyContainers: lyd_child(node) == nil))
         }
         return Self.envelope(event, time: time, encoding)
     }
 
-    private func newNotification(_ name: String) throws(RESTCONFError) -> DataNode {
+    private func requireNotification(_ name: String) throws(RESTCONFError) {
         let names = name.split(separator: ":", maxSplits: 1).map(String.init)
-        var node: DataNode?
         guard names.count == 2, let module = implementedModule(names[0]),
-            lys_find_child(nil, module, names[1], 0, UInt16(LYS_NOTIF), 0) != nil,
-            lyd_new_inner(nil, module, names[1], 0, &node) == LY_SUCCESS, let node
-        else { throw RESTCONFError(.application, .unknownElement, "there is no notification '\(name)'") }
-        return node
+            lys_find_child(nil, module, names[1], 0, UInt16(LYS_NOTIF), 0) != nil
+        else { throw RESTCONFError(.application, .unknownElement, "there is no notification '\(name.prefix(200))'", status: 400) }
     }
 
     private static func envelope(_ event: Data, time: Date, _ encoding: DataEncoding) -> Data {
@@ -84,15 +82,18 @@ struct OperationMessage {
     ) throws(RESTCONFError) -> Data {
         let tree = DataTree(schema: schema)
         let parent = try tree.build(path.steps.dropLast())
-        let operation = try parse(text, encoding, type, under: parent, into: tree)
+        let operation = try tree.parseOperation(text, encoding, type, under: parent)
         guard lyd_validate_op(operation, nil, type, nil) == LY_SUCCESS else {
             throw libyangError(schema.context, "the operation's data are not valid")
         }
         return try tree.print(operation, PrintStyle(encoding: printing, emptyContainers: true))
     }
+}
 
-    private func parse(
-        _ text: Data, _ encoding: DataEncoding, _ type: lyd_type, under parent: DataNode?, into tree: DataTree
+extension DataTree {
+    /// Parses a notification, or the input or output of an operation; what was parsed belongs to the tree.
+    fileprivate func parseOperation(
+        _ text: Data, _ encoding: DataEncoding, _ type: lyd_type, under parent: DataNode?
     ) throws(RESTCONFError) -> DataNode {
         var bytes = [UInt8](text)
         bytes.append(0)
@@ -108,9 +109,9 @@ struct OperationMessage {
                 ? lyd_parse_op(schema.context, nil, input, format, type, &whole, &operation)
                 : lyd_parse_op(schema.context, parent, input, format, type, nil, &operation)
         }
-        if parent == nil { tree.first = whole }
+        if parent == nil { first = whole }
         guard result == LY_SUCCESS, let operation else {
-            throw libyangError(schema.context, "the operation's data cannot be parsed")
+            throw libyangError(schema.context, "the text cannot be parsed")
         }
         return operation
     }
