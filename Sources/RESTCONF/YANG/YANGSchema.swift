@@ -27,6 +27,9 @@ public final class YANGSchema: Sendable {
     /// Changes with the set of modules (RFC 8525, leaf content-id).
     public let contentID: String
 
+    /// Where an installed system has the modules of yang/; programs have a key in their configuration for another place.
+    public static let installedFolder = "/usr/share/sdqkd/yang"
+
     /// Reads the modules.
     /// - Parameters:
     ///   - folders: where `name.yang` and `name@revision.yang` files lie.
