@@ -94,11 +94,15 @@ import Testing
             }
         }
         try await edits(2000)
-        let before = try residentKilobytes()
-        try await edits(8000)
-        let growth = try residentKilobytes() - before
-        print("  memory: \(before) KiB, after 8,000 more edits \(growth) KiB more")
-        #expect(growth < 8192)
+        // Other tests run beside this one: what grows every time is a leak, what grows once is theirs.
+        var growth: [Int] = []
+        for _ in 0..<4 {
+            let before = try residentKilobytes()
+            try await edits(2000)
+            growth.append(try residentKilobytes() - before)
+        }
+        print("  memory: 2,000 edits, four times: \(growth) KiB more")
+        #expect((growth.min() ?? .max) < 1024)
         let size = try FileManager.default.attributesOfItem(atPath: rig.folder.path + "/running.journal")[.size] as? Int ?? 0
         #expect(size < 4 << 20)
         let again = try DatastoreRig(rig.schema, folder: rig.folder)
