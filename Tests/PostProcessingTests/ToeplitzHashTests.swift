@@ -6,6 +6,7 @@ import Testing
 
 @Suite struct ToeplitzHashTests {
     static let kernels = (Int32(TOEPLITZ_PORTABLE)...toeplitz_kernel()).map { $0 }
+    static let transforms = ToeplitzHash.Method.all.filter { if case .transform = $0 { true } else { false } }
 
     static func bit(_ bytes: [UInt8], _ index: Int) -> UInt8 { bytes[index >> 3] >> UInt8(index & 7) & 1 }
 
@@ -43,9 +44,14 @@ import Testing
         for kernel in Self.kernels {
             for tile in [8, 16, 32, nil] {
                 let output = try ToeplitzHash.hash(
-                    input: Self.parts(input, &draws), inputBits: n, outputBits: m, seed: seed, kernel: kernel, tileWords: tile)
+                    input: Self.parts(input, &draws), inputBits: n, outputBits: m, seed: seed, by: .tiles(kernel: kernel, words: tile))
                 #expect(plain(output) == expected, "kernel \(kernel), tile \(tile ?? 0)")
             }
+        }
+        for method in Self.transforms {
+            let output = try ToeplitzHash.hash(
+                input: Self.parts(input, &draws), inputBits: n, outputBits: m, seed: seed, by: method)
+            #expect(plain(output) == expected, "\(method)")
         }
     }
 
@@ -54,10 +60,23 @@ import Testing
         let (n, m) = (1_200_003, 100_001)
         let input = [draws.secret((n + 7) / 8)]
         let seed = draws.bytes(ToeplitzHash.seedBytes(inputBits: n, outputBits: m))
-        let outputs = try Self.kernels.map {
-            try ToeplitzHash.hash(input: input, inputBits: n, outputBits: m, seed: seed, kernel: $0, tileWords: nil)
+        let outputs = try ToeplitzHash.Method.all.map {
+            try ToeplitzHash.hash(input: input, inputBits: n, outputBits: m, seed: seed, by: $0)
         }
         for output in outputs { #expect(output.matches(outputs[0])) }
+    }
+
+    /// Sizes at which blocks of input, windows of the seed and tiles of the output have borders inside: every bit against the tiles.
+    @Test(arguments: [(17_000_003, 5), (30_011_011, 70_001), (16_646_080, 65_537), (9_000_001, 8_999_999), (33_000_017, 123_457)])
+    func everyBitOfBlocksAndTilesIsRight(n: Int, m: Int) throws {
+        var draws = Draws(UInt64(n + m))
+        let input = [draws.secret((n + 7) / 8)]
+        let seed = draws.bytes(ToeplitzHash.seedBytes(inputBits: n, outputBits: m))
+        let tiles = ToeplitzHash.Method.tiles(kernel: toeplitz_kernel(), words: nil)
+        let expected = try ToeplitzHash.hash(input: input, inputBits: n, outputBits: m, seed: seed, by: tiles)
+        for method in Self.transforms.suffix(m > 1_000_000 ? 1 : 2) {
+            #expect(try ToeplitzHash.hash(input: input, inputBits: n, outputBits: m, seed: seed, by: method).matches(expected), "\(method)")
+        }
     }
 
     /// The size of a link's block: 300 output bits against sums over whole words, which share no code with the kernel.
@@ -115,8 +134,8 @@ import Testing
             var histogram = [Int](repeating: 0, count: 1 << m)
             for seed in 0..<1 << (n + m - 1) {
                 let output = try ToeplitzHash.hash(
-                    input: input, inputBits: n, outputBits: m, seed: [UInt8(seed & 255), UInt8(seed >> 8)], kernel: toeplitz_kernel(),
-                    tileWords: 8)
+                    input: input, inputBits: n, outputBits: m, seed: [UInt8(seed & 255), UInt8(seed >> 8)],
+                    by: .tiles(kernel: toeplitz_kernel(), words: 8))
                 histogram[Int(plain(output)[0])] += 1
             }
             #expect(histogram.allSatisfy { $0 == 1 << (n - 1) }, "input \(x)")

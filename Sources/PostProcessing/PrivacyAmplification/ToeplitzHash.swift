@@ -1,5 +1,5 @@
 public import KeyMaterial
-internal import PostProcessingKernels
+package import PostProcessingKernels
 
 /// Privacy amplification by a binary Toeplitz matrix over a whole block.
 ///
@@ -23,12 +23,25 @@ public struct ToeplitzHash: Sendable {
     /// - Throws: `PostProcessingError` for lengths that do not fit together.
     public static func hash(input: [SecretBytes], inputBits: Int, outputBits: Int, seed: [UInt8]) throws(PostProcessingError) -> SecretBytes
     {
-        try hash(input: input, inputBits: inputBits, outputBits: outputBits, seed: seed, kernel: toeplitz_kernel(), tileWords: nil)
+        try hash(input: input, inputBits: inputBits, outputBits: outputBits, seed: seed, by: nil)
     }
 
-    /// With a kernel and a tile size of choice, for tests.
+    /// The two ways to the same bits, which share no code: products of tiles by Karatsuba's method, and of large blocks by additive Fourier transforms.
+    package enum Method: Hashable, Sendable {
+        case tiles(kernel: Int32, words: Int?)
+        case transform(additive_fft_kind)
+
+        /// All that this processor can do.
+        package static var all: [Method] {
+            (Int32(TOEPLITZ_PORTABLE)...toeplitz_kernel()).map { .tiles(kernel: $0, words: nil) }
+                + (ADDITIVE_FFT_PORTABLE.rawValue...ADDITIVE_FFT_GFNI.rawValue).map { additive_fft_kind(rawValue: $0) }
+                .filter(additive_fft_available).map { .transform($0) }
+        }
+    }
+
+    /// With a method of choice, for tests and measurements.
     package static func hash(
-        input: [SecretBytes], inputBits n: Int, outputBits m: Int, seed: [UInt8], kernel: Int32, tileWords: Int?
+        input: [SecretBytes], inputBits n: Int, outputBits m: Int, seed: [UInt8], by method: Method?
     ) throws(PostProcessingError) -> SecretBytes {
         guard n > 0, n <= maximumBits else { throw .outOfRange(quantity: "input bits", value: Double(n), allowed: "in 1 ... 2^34") }
         guard m >= 0, m <= n else { throw .outOfRange(quantity: "output bits", value: Double(m), allowed: "at most the \(n) input bits") }
@@ -38,14 +51,29 @@ public struct ToeplitzHash: Sendable {
             throw .lengthMismatch(what: "seed bytes", expected: seedBytes(inputBits: n, outputBits: m), found: seed.count)
         }
         guard m > 0 else { return SecretBytes(count: 0) }
-        let tile = tileWords ?? bestTile(inputBits: n, outputBits: m)
-        var work = ToeplitzWork(inputBits: n, outputBits: m, tileWords: tile, kernel: kernel)
-        work.run(input: input, seed: seed)
-        return work.output()
+        switch method ?? best(inputBits: n, outputBits: m) {
+        case .transform(let kind): return TransformWork(inputBits: n, outputBits: m, kind: kind).run(input: input, seed: seed)
+        case .tiles(let kernel, let words):
+            let tile = words ?? cheapestTile(inputBits: n, outputBits: m).words
+            var work = ToeplitzWork(inputBits: n, outputBits: m, tileWords: tile, kernel: kernel)
+            work.run(input: input, seed: seed)
+            return work.output()
+        }
     }
 
-    /// The power of two that costs the fewest word products: small tiles waste Karatsuba, large ones are mostly padding.
-    private static func bestTile(inputBits: Int, outputBits: Int) -> Int {
+    /// Transforms have one length, so short strings go by tiles. Both costs were measured; a factor of two either way matters little.
+    static func best(inputBits n: Int, outputBits m: Int) -> Method {
+        let (kernel, kind) = (toeplitz_kernel(), additive_fft_best())
+        // Nanoseconds of a product of eight words, and of a transform.
+        let product = kernel == Int32(TOEPLITZ_PORTABLE) ? 700.0 : kernel == Int32(TOEPLITZ_PCLMULQDQ) ? 35.0 : 15.0
+        let transform = kind == ADDITIVE_FFT_GFNI ? 0.8e6 : kind == ADDITIVE_FFT_AVX2 ? 9e6 : 20e6
+        let tile = cheapestTile(inputBits: n, outputBits: m)
+        let transforms = TransformWork.Plan(inputBits: n, outputBits: m).transforms
+        return Double(transforms) * transform < tile.cost * product ? .transform(kind) : .tiles(kernel: kernel, words: tile.words)
+    }
+
+    /// The power of two that costs the fewest products of eight words: small tiles waste Karatsuba, large ones are mostly padding.
+    private static func cheapestTile(inputBits: Int, outputBits: Int) -> (words: Int, cost: Double) {
         var best = (words: 8, cost: Double.infinity)
         var words = 8
         var product = 1.0
@@ -57,6 +85,6 @@ public struct ToeplitzHash: Sendable {
             words *= 2
             product *= 3
         }
-        return best.words
+        return best
     }
 }

@@ -1,7 +1,7 @@
 import KeyMaterial
 import PostProcessingKernels
 
-/// The buffers of one hash. Those that depend on the input are secret bytes.
+/// The buffers of one hash by products of tiles. Those that depend on the input are secret bytes.
 ///
 /// The input streams through one tile at a time; the sums R_a (two tiles each) and one seed tile are all that is held beside it.
 struct ToeplitzWork {
@@ -77,7 +77,7 @@ struct ToeplitzWork {
 }
 
 /// Reads the parts as one string, a tile at a time; bits beyond the end are zeros.
-private struct PartReader {
+struct PartReader {
     let parts: [SecretBytes]
     var bits: Int
     var part = 0

@@ -1,5 +1,6 @@
 // What Swift sees of the kernels.
 #pragma once
+#include "additive_fft.h"
 #include "frame_hash.h"
 #include "ldpc.h"
 #include "ldpc_designer.h"
