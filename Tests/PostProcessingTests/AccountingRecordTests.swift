@@ -15,7 +15,8 @@ import Testing
         let verified = symbols / 102_400 * 102_400 - 3 * 102_400
         let counts = AccountingRecord.Counts(
             symbols: symbols, verifiedSymbols: verified, frames: symbols / 102_400, failedFrames: 3, syndromeBits: verified / 10 * 18,
-            verificationBits: 25 * (symbols / 102_400) + 64, alignmentSymbols: 100, authenticationBits: 4096)
+            verificationBits: 25 * (symbols / 102_400) + 64, observedBits: 8 * (symbols / 102_400) + 128, alignmentSymbols: 100,
+            authenticationBits: 4096)
         return AccountingRecord(
             counts: counts, convention: convention, dark: calibration.dark, shot: calibration.shot, drift: drift, sums: sums,
             efficiency: try ReceiverEfficiency(0.8, standardError: efficiencyError), budget: try SecurityBudget())
@@ -54,7 +55,8 @@ import Testing
     }
 
     @Test(arguments: [
-        "secretBits", "depositedBits", "syndromeBits", "xy", "worstHolevoBound", "sumSquaresX", "smoothing", "verifiedSymbols",
+        "secretBits", "depositedBits", "syndromeBits", "observedBits", "xy", "worstHolevoBound", "sumSquaresX", "smoothing",
+        "verifiedSymbols",
     ])
     func scriptNoticesAChangedNumber(name: String) throws {
         let text = String(decoding: try JSONEncoder().encode(Self.record(seed: 9)), as: UTF8.self)

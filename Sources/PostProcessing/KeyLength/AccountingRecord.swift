@@ -10,12 +10,13 @@ public struct AccountingRecord: Codable, Hashable, Sendable {
         public var failedFrames: Int
         public var syndromeBits: Int
         public var verificationBits: Int
+        public var observedBits: Int
         public var alignmentSymbols: Int
         public var authenticationBits: Int
 
         public init(
             symbols: Int, verifiedSymbols: Int, frames: Int, failedFrames: Int, syndromeBits: Int, verificationBits: Int,
-            alignmentSymbols: Int = 0, authenticationBits: Int = 0
+            observedBits: Int = 0, alignmentSymbols: Int = 0, authenticationBits: Int = 0
         ) {
             self.symbols = symbols
             self.verifiedSymbols = verifiedSymbols
@@ -23,6 +24,7 @@ public struct AccountingRecord: Codable, Hashable, Sendable {
             self.failedFrames = failedFrames
             self.syndromeBits = syndromeBits
             self.verificationBits = verificationBits
+            self.observedBits = observedBits
             self.alignmentSymbols = alignmentSymbols
             self.authenticationBits = authenticationBits
         }
@@ -67,7 +69,8 @@ extension KeyLengthInput {
     public init(counts: AccountingRecord.Counts, convention: FrameErrorConvention, estimate: ParameterEstimate, budget: SecurityBudget) {
         self.init(
             symbols: counts.symbols, verifiedSymbols: counts.verifiedSymbols, frames: counts.frames, failedFrames: counts.failedFrames,
-            syndromeBits: counts.syndromeBits, verificationBits: counts.verificationBits, alignmentSymbols: counts.alignmentSymbols,
-            authenticationBits: counts.authenticationBits, convention: convention, estimate: estimate, budget: budget)
+            syndromeBits: counts.syndromeBits, verificationBits: counts.verificationBits, observedBits: counts.observedBits,
+            alignmentSymbols: counts.alignmentSymbols, authenticationBits: counts.authenticationBits, convention: convention,
+            estimate: estimate, budget: budget)
     }
 }

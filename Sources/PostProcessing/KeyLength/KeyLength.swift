@@ -8,7 +8,7 @@ internal import QuantumOptics
 public struct KeyLength: Codable, Hashable, Sendable {
     /// Two per verified symbol.
     public let rawBits: Double
-    /// Syndromes, hashes and aligned symbols.
+    /// Syndromes, hashes, what timing and published sums tell, and aligned symbols.
     public let disclosedBits: Double
     /// chi_BE at the worst case over the symbols that the convention charges.
     public let holevoBits: Double
@@ -62,7 +62,9 @@ extension KeyLength {
         init(_ input: KeyLengthInput) {
             let (all, verified) = (Double(input.symbols), Double(input.verifiedSymbols))
             raw = 2 * verified
-            disclosed = Double(input.syndromeBits) + Double(input.verificationBits) + 2 * Double(input.alignmentSymbols)
+            disclosed =
+                Double(input.syndromeBits) + Double(input.verificationBits) + Double(input.observedBits)
+                + 2 * Double(input.alignmentSymbols)
             let chi = input.estimate.worstHolevoBound
             let (conservative, selecting) = (chi * all, chi * verified)
             (holevo, otherHolevo) = input.convention == .conservative ? (conservative, selecting) : (selecting, conservative)

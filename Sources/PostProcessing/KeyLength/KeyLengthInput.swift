@@ -18,6 +18,8 @@ public struct KeyLengthInput: Codable, Hashable, Sendable {
     public var syndromeBits: Int
     /// Hash bits of verified frames and of the block.
     public var verificationBits: Int
+    /// What an observer of the channel learns beside what is sent to reconcile: how long decoding took, and the block's published sums.
+    public var observedBits: Int
     /// Symbols of verified frames whose values were disclosed at slot starts; both their raw bits are charged. Symbols that were
     /// cut out of the frames before reconciliation do not count here.
     public var alignmentSymbols: Int
@@ -28,7 +30,7 @@ public struct KeyLengthInput: Codable, Hashable, Sendable {
     public var budget: SecurityBudget
 
     public init(
-        symbols: Int, verifiedSymbols: Int, frames: Int, failedFrames: Int, syndromeBits: Int, verificationBits: Int,
+        symbols: Int, verifiedSymbols: Int, frames: Int, failedFrames: Int, syndromeBits: Int, verificationBits: Int, observedBits: Int = 0,
         alignmentSymbols: Int = 0, authenticationBits: Int = 0, convention: FrameErrorConvention = .conservative,
         estimate: ParameterEstimate, budget: SecurityBudget
     ) {
@@ -38,6 +40,7 @@ public struct KeyLengthInput: Codable, Hashable, Sendable {
         self.failedFrames = failedFrames
         self.syndromeBits = syndromeBits
         self.verificationBits = verificationBits
+        self.observedBits = observedBits
         self.alignmentSymbols = alignmentSymbols
         self.authenticationBits = authenticationBits
         self.convention = convention
@@ -49,8 +52,8 @@ public struct KeyLengthInput: Codable, Hashable, Sendable {
         let limit = 1 << 50
         for (name, value) in [
             ("symbols", symbols), ("verified symbols", verifiedSymbols), ("frames", frames), ("failed frames", failedFrames),
-            ("syndrome bits", syndromeBits), ("verification bits", verificationBits), ("alignment symbols", alignmentSymbols),
-            ("authentication bits", authenticationBits),
+            ("syndrome bits", syndromeBits), ("verification bits", verificationBits), ("observed bits", observedBits),
+            ("alignment symbols", alignmentSymbols), ("authentication bits", authenticationBits),
         ] {
             guard value >= 0, value <= limit else { throw .outOfRange(quantity: name, value: Double(value), allowed: "0 or more") }
         }
