@@ -48,7 +48,9 @@ private struct StayingLab {
         let outcome = try await run(
             "/usr/bin/curl", "--silent", "--max-time", "5", "--unix-socket", "\(folder)/\(site)/run/lkmsd.sock", "http://node/status")
         let decoder = JSONDecoder()
-        decoder.dateDecodingStrategy = .iso8601
+        decoder.dateDecodingStrategy = .custom {
+            try Date(String(from: $0), strategy: Date.ISO8601FormatStyle(includingFractionalSeconds: true))
+        }
         return try? decoder.decode(StoreStatus.self, from: Data(outcome.output.utf8))
     }
 
