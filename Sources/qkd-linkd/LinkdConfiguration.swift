@@ -18,7 +18,8 @@ struct LinkdConfiguration: Decodable, Sendable {
     struct Peer: Decodable, Sendable {
         var node: NodeID
         var channel: String
-        var secret: String
+        /// A path, or a bare name where there is a secrets folder. Absent: installed already.
+        var secret: String?
     }
     struct Link: Decodable, Sendable {
         var id: LinkID
@@ -42,6 +43,8 @@ struct LinkdConfiguration: Decodable, Sendable {
     var node: NodeID
     var socket: String
     var state: String
+    /// The folder of secret files that peers are given by name; needed for peers that are added at run time.
+    var secrets: String?
     var deposit: String
     var channel: Face?
     var devices: [Device]
@@ -54,8 +57,13 @@ struct LinkdConfiguration: Decodable, Sendable {
         LinkServiceConfiguration(
             node: node, state: resolve(state, folder), listen: try channel.map { try .init($0.listen) },
             devices: devices.map { .init(name: $0.name, uri: $0.uri) },
-            peers: try peers.map { .init(node: $0.node, channel: try .init($0.channel), secret: resolve($0.secret, folder)) },
-            links: links.map(link), decoders: decoders ?? min(4, ProcessInfo.processInfo.activeProcessorCount))
+            peers: try peers.map { .init(node: $0.node, channel: try .init($0.channel), secret: $0.secret.map { secret($0, folder) }) },
+            links: links.map(link), decoders: decoders ?? min(4, ProcessInfo.processInfo.activeProcessorCount),
+            secrets: secrets.map { resolve($0, folder) })
+    }
+
+    private func secret(_ name: String, _ folder: String) -> String {
+        secrets != nil && !name.contains("/") ? name : resolve(name, folder)
     }
 
     private func link(_ link: Link) -> LinkServiceConfiguration.Link {
@@ -74,7 +82,7 @@ struct LinkdConfiguration: Decodable, Sendable {
             Link(
                 id: id, peer: plan.peer, role: plan.role, device: plan.device, path: plan.path, loss_db: plan.lossDB, code: plan.code,
                 efficiency: plan.efficiency, block_symbols: plan.blockSymbols, slot_symbols: plan.slotSymbols, weight: plan.weight,
-                epsilon: plan.epsilon))
+                epsilon: plan.epsilon, calibration_ratio: plan.calibrationRatio, drift_allowance: plan.driftAllowance))
     }
 
     func resolve(_ path: String, _ folder: String) -> String { path.hasPrefix("/") || folder.isEmpty ? path : folder + "/" + path }

@@ -14,15 +14,17 @@ struct LocalFace: Sendable {
         var routes = LocalRoutes()
         routes.get(LinkRoutes.status) { _ in await status() }
         routes.get(LinkRoutes.link) { request in try await link(try id(request)) }
+        routes.get(LinkRoutes.plan) { request in LinkPlan(try await view(try id(request)).link) }
         routes.get(LinkRoutes.blocks) { request in
-            let id = try id(request)
+            let (id, limit) = (try id(request), try limit(request))
             guard let blocks = await service.blocks(of: id) else { throw LocalProblem.notFound("there is no link \(id)") }
-            return blocks.map(LinkBlock.init)
+            return blocks.suffix(limit ?? blocks.count).map { LinkBlock($0, withAccounting: true) }
         }
+        routes.get(LinkRoutes.devices) { _ in await devices() }
         routes.post(LinkRoutes.prepare) { (plan: LinkPlan, request: LocalRequest) in
             let id = try id(request)
             try await refusing { try await service.prepare(file.link(id, plan)) }
-            return LinkStatus(link: id, peer: plan.peer, role: plan.role, device: plan.device, state: .off, reason: "prepared")
+            return try await link(id)
         }
         routes.post(LinkRoutes.commit) { (_: LocalNothing, request: LocalRequest) in
             let id = try id(request)
@@ -36,6 +38,7 @@ struct LocalFace: Sendable {
             return before ?? LinkStatus(link: id, peer: file.node, role: .receiver, device: "", state: .off, reason: "was only prepared")
         }
         addSwitches(&routes)
+        addPeers(&routes)
         routes.events(LinkRoutes.events) { _ in await events() }
         return routes
     }
@@ -47,6 +50,29 @@ struct LocalFace: Sendable {
             let id = try id(request)
             try await refusing { try await service.installSecret(path: body.path, on: id) }
             return try await link(id)
+        }
+    }
+
+    private func addPeers(_ routes: inout LocalRoutes) {
+        routes.get(LinkRoutes.peers) { _ in await service.peerViews().map(LinkPeer.init) }
+        routes.post(LinkRoutes.peers) { (body: LinkPeerRequest, _: LocalRequest) in
+            let peer: LinkServiceConfiguration.Peer
+            do { peer = .init(node: body.node, channel: try .init(body.channel), secret: body.secretName) } catch {
+                throw LocalProblem.badRequest("\(error)")
+            }
+            try await refusing { try await service.add(peer) }
+            guard let view = await service.peerViews().first(where: { $0.peer.node == body.node }) else {
+                throw LocalProblem.conflict("peer \(body.node) was removed meanwhile")
+            }
+            return LinkPeer(view)
+        }
+        routes.delete(LinkRoutes.peer) { request in
+            let text = try request.require("id")
+            guard let node = NodeID(rawValue: text) else { throw LocalProblem.badRequest("'\(text)' is no node's id") }
+            guard await service.peerViews().contains(where: { $0.peer.node == node }) else {
+                throw LocalProblem.notFound("there is no peer \(node)")
+            }
+            return LinkPeer(try await refusing { try await service.removePeer(node) })
         }
     }
 
@@ -62,41 +88,130 @@ struct LocalFace: Sendable {
         }
     }
 
+    /// - Returns: nil where the query has none.
+    private func limit(_ request: LocalRequest) throws -> Int? {
+        guard let text = request.query("limit") else { return nil }
+        guard let limit = Int(text), limit >= 1 else { throw LocalProblem.badRequest("limit is '\(text.prefix(32))': 1 or more is meant") }
+        return limit
+    }
+
     /// The link service's refusals are the asker's mistakes.
-    private func refusing(_ body: () async throws -> Void) async throws {
-        do { try await body() } catch let error as QuantumLinkError { throw LocalProblem.conflict(error.description) }
+    private func refusing<R>(_ body: () async throws -> R) async throws -> R {
+        do { return try await body() } catch let error as QuantumLinkError { throw LocalProblem.conflict(error.description) }
     }
 
     // MARK: Answers
 
-    private func link(_ id: LinkID) async throws -> LinkStatus {
-        guard let (snapshot, device) = await service.snapshot(of: id) else { throw LocalProblem.notFound("there is no link \(id)") }
-        return LinkStatus(snapshot, device: device)
+    private func view(_ id: LinkID) async throws -> LinkView {
+        guard let view = await service.view(of: id) else { throw LocalProblem.notFound("there is no link \(id)") }
+        return view
+    }
+
+    private func link(_ id: LinkID) async throws -> LinkStatus { await status(of: try await view(id), await service.sharing()) }
+
+    private func status(of view: LinkView, _ sharing: [(device: String, report: SharingReport)]) async -> LinkStatus {
+        var status = LinkStatus(view.snapshot, device: view.link.device)
+        status.origin = view.origin == .file ? .file : .request
+        status.prepared = view.isPrepared
+        let share = sharing.lazy.flatMap(\.report.links).first { $0.link == status.link }?.share
+        status.performance = LinkPerformance(view.snapshot, await service.blocks(of: status.link) ?? [], share: share)
+        return status
+    }
+
+    private func devices() async -> [LinkDevice] {
+        var devices: [LinkDevice] = []
+        for view in await service.devices() { devices.append(LinkDevice(view, links: await service.links(of: view.name))) }
+        return devices
     }
 
     private func status() async -> LinkServiceStatus {
-        LinkServiceStatus(
-            node: file.node, uptimeSeconds: await service.uptime / .seconds(1),
-            devices: await service.devices().map {
-                LinkDevice(name: $0.device.name, uri: $0.device.uri, role: $0.role, state: $0.state, reason: $0.reason)
-            },
-            links: await service.snapshots().map { LinkStatus($0.snapshot, device: $0.device) },
-            sharing: await service.sharing().map { LinkSharing(device: $0.device, $0.report) })
+        let sharing = await service.sharing()
+        var links: [LinkStatus] = []
+        for view in await service.views() { links.append(await status(of: view, sharing)) }
+        return LinkServiceStatus(
+            node: file.node, uptimeSeconds: await service.uptime / .seconds(1), devices: await devices(), links: links,
+            sharing: sharing.map { LinkSharing(device: $0.device, $0.report) }, peers: await service.peerViews().map(LinkPeer.init))
     }
 
     private func events() async -> AsyncStream<LocalEvent> {
-        let events = await service.events()
+        let events = service.events()
         let (stream, continuation) = AsyncStream.makeStream(of: LocalEvent.self, bufferingPolicy: .bufferingNewest(1024))
         let task = Task {
             for await event in events {
-                let payload = LinkServiceEvent(
-                    time: event.time, link: event.link, kind: event.kind, text: event.text, block: event.block.map(LinkBlock.init))
-                if let local = try? LocalEvent(name: event.kind, payload: payload) { continuation.yield(local) }
+                if let local = try? LocalEvent(name: event.kind, payload: await payload(event)) { continuation.yield(local) }
             }
             continuation.finish()
         }
         continuation.onTermination = { _ in task.cancel() }
         return stream
+    }
+
+    private func payload(_ event: ServiceEvent) async -> LinkServiceEvent {
+        var payload = LinkServiceEvent(
+            time: event.time, link: event.link, device: event.device, kind: event.kind, text: event.text,
+            block: event.block.map { LinkBlock($0) })
+        payload.change = event.change.flatMap { LinkChange(rawValue: $0.rawValue) }
+        if event.kind == "device" { payload.deviceStatus = await devices().first { $0.name == event.device } }
+        if event.kind == "link" || event.kind == "block", let link = event.link {
+            payload.linkStatus = (try? await self.link(link)) ?? event.snapshot.map { LinkStatus($0, device: event.device ?? "") }
+        }
+        if event.kind == "peer" { payload.peer = await service.peerViews().first { $0.peer.node == event.peer }.map(LinkPeer.init) }
+        return payload
+    }
+}
+
+extension LinkPeer {
+    init(_ view: PeerView) {
+        let secret = view.peer.secret.map { ($0 as NSString).lastPathComponent }
+        self.init(
+            node: view.peer.node, channel: "\(view.peer.channel)", secretName: secret, origin: view.origin == .file ? .file : .request,
+            links: view.links)
+    }
+}
+
+extension LinkDevice {
+    init(_ view: DeviceView, links: [LinkID]) {
+        self.init(
+            name: view.name, uri: view.uri, role: view.role ?? .receiver, state: view.state, reason: view.reason, serial: view.serial,
+            emulated: view.emulated)
+        (maker, model, firmware) = (view.maker, view.model, view.firmware)
+        (symbolRateHz, paths, self.links) = (view.symbolRate, view.paths, links)
+    }
+}
+
+extension LinkPlan {
+    init(_ link: LinkServiceConfiguration.Link) {
+        let settings = link.settings
+        self.init(
+            peer: settings.identity.peer, role: settings.identity.role, device: link.device,
+            path: settings.path.isEmpty ? nil : settings.path,
+            lossDB: settings.loss.value, code: settings.code, efficiency: settings.efficiency, blockSymbols: settings.blockSymbols,
+            slotSymbols: settings.slotSymbols, weight: settings.weight, epsilon: settings.epsilon)
+        (calibrationRatio, driftAllowance) = (settings.calibrationRatio, settings.driftAllowance)
+    }
+}
+
+extension LinkPerformance {
+    private static let blocksCounted = 10
+
+    /// Over the last blocks with an estimate, blocks without key among them.
+    init(_ snapshot: LinkSnapshot, _ all: [BlockReport], share: Double?) {
+        self.init()
+        (padForward, padBackward, slotShare) = (snapshot.padForward, snapshot.padBackward, share)
+        let estimated = all.filter { $0.snr > 0 }
+        let counted = estimated.suffix(Self.blocksCounted)
+        guard let first = counted.first, let last = counted.last else { return }
+        blocks = counted.count
+        (snr, transmittance, excessNoise, updated) = (last.snr, last.transmittance, last.excessNoise, last.ended)
+        let (failed, decoded) = (counted.reduce(0) { $0 + $1.framesFailed }, counted.reduce(0) { $0 + $1.framesDecoded })
+        frameErrorRate = failed + decoded > 0 ? Double(failed) / Double(failed + decoded) : nil
+        // From the end of the block before them, or from the first slot.
+        let before = all.last { $0.ended <= first.began }
+        let bits = Double(counted.reduce(0) { $0 + $1.depositedBits })
+        let device = last.deviceSeconds - (before?.deviceSeconds ?? 0)
+        let wall = last.ended.timeIntervalSince(before?.ended ?? first.began)
+        secretKeyRate = device > 0 ? bits / device : nil
+        wallKeyRate = wall > 0 ? bits / wall : nil
     }
 }
 
@@ -112,7 +227,7 @@ extension LinkStatus {
         (receiverReady, receiverReason) = (snapshot.receiverReady, snapshot.receiverReason)
         (calibrationSymbols, darkAge, shotAge) = (snapshot.calibrationSymbols, snapshot.darkAge, snapshot.shotAge)
         (shotNoise, electronicNoise) = (snapshot.shotNoise, snapshot.electronicNoise)
-        last = snapshot.last.map(LinkBlock.init)
+        last = snapshot.last.map { LinkBlock($0) }
         (blocksDeposited, blocksVoid, bitsDeposited) = (snapshot.blocksDeposited, snapshot.blocksVoid, snapshot.bitsDeposited)
         pendingDeposits = snapshot.pendingDeposits
         (keyRate, wallRate, deviceSeconds) = (snapshot.keyRate, snapshot.wallRate, snapshot.deviceSeconds)
@@ -122,7 +237,7 @@ extension LinkStatus {
 }
 
 extension LinkBlock {
-    init(_ report: BlockReport) {
+    init(_ report: BlockReport, withAccounting: Bool = false) {
         self.init(
             block: report.block, began: report.began, ended: report.ended, symbols: report.symbols, framesDecoded: report.framesDecoded,
             framesFailed: report.framesFailed, frameErrorRate: report.frameErrorRate, slots: report.slots,
@@ -134,6 +249,7 @@ extension LinkBlock {
             rawBits: report.rawBits, disclosedBits: report.disclosedBits, holevoBits: report.holevoBits, secretBits: report.secretBits,
             padBits: report.padBits, tagBitsSpent: report.tagBitsSpent, depositedBits: report.depositedBits, limitedBy: report.limitedBy,
             terms: report.terms, provenance: report.provenance, deviceSeconds: report.deviceSeconds)
+        if withAccounting { accounting = report.accounting }
     }
 }
 

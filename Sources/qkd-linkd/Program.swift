@@ -59,9 +59,11 @@ private struct DepositSink: KeySink {
     let client: KeyDepositClient
 
     func deposit(_ deposit: PendingDeposit, firstEnd: Bool) async throws {
-        _ = try await client.deposit(
-            DepositedBlock(
-                link: deposit.link, block: deposit.block, peer: deposit.peer, bits: deposit.key, provenance: deposit.provenance,
-                firstEnd: firstEnd))
+        let block = DepositedBlock(
+            link: deposit.link, block: deposit.block, peer: deposit.peer, bits: deposit.key, provenance: deposit.provenance,
+            firstEnd: firstEnd)
+        do { _ = try await client.deposit(block) } catch let error as KeyDepositError where error.isFinal {
+            throw DepositRefused(reason: error.description)
+        }
     }
 }

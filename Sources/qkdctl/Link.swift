@@ -10,7 +10,7 @@ import QKDModel
 struct LinkCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "link", abstract: "Look at quantum links, switch them on and off.",
-        subcommands: [Status.self, Watch.self, Blocks.self, Enable.self, Disable.self])
+        subcommands: [Status.self, Watch.self, Blocks.self, Enable.self, Disable.self, Peers.self, AddPeer.self, RemovePeer.self])
 
     struct Face: ParsableArguments {
         @Option(help: "Socket of qkd-linkd.")
@@ -54,12 +54,18 @@ struct LinkCommand: AsyncParsableCommand {
     struct Blocks: AsyncParsableCommand {
         static let configuration = CommandConfiguration(abstract: "The key balance of a link's last blocks.")
         @OptionGroup var face: Face
+        @Option(help: "The newest so many only.")
+        var limit: Int?
         @Argument(help: "The link's id.")
         var link: String
 
+        func validate() throws {
+            if let limit, limit < 1 { throw ValidationError("'--limit' is 1 or more") }
+        }
+
         func run() async throws {
             let client = face.client
-            let path = "/links/\(link)/blocks"
+            let path = "/links/\(link)/blocks" + (limit.map { "?limit=\($0)" } ?? "")
             if face.json { return print(String(decoding: try await client.text(path), as: UTF8.self)) }
             let blocks: [LinkBlock] = try await client.get(path)
             blocks.flatMap(LinkText.lines).forEach { print($0) }
@@ -83,6 +89,61 @@ struct LinkCommand: AsyncParsableCommand {
         func run() async throws { try await LinkCommand.post("disable", link, face) }
     }
 
+    struct Peers: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(abstract: "The far nodes that this one knows.")
+        @OptionGroup var face: Face
+
+        func run() async throws {
+            let client = face.client
+            if face.json { return print(String(decoding: try await client.text(LinkRoutes.peers), as: UTF8.self)) }
+            let peers: [LinkPeer] = try await client.get(LinkRoutes.peers)
+            peers.map(LinkText.line).forEach { print($0) }
+            await client.shutdown()
+        }
+    }
+
+    struct AddPeer: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "add-peer", abstract: "Make a far node known that the configuration file does not have, or change its address.")
+        @OptionGroup var face: Face
+        @Option(help: "Name of its secret's file in the service's secrets folder.")
+        var secret: String?
+        @Argument(help: "The far node's id.")
+        var node: String
+        @Argument(help: "HOST:PORT of its classical channel.")
+        var channel: String
+
+        func run() async throws {
+            let client = face.client
+            let request = LinkPeerRequest(node: try NodeID(node), channel: channel, secretName: secret)
+            let peer: LinkPeer = try await client.post(LinkRoutes.peers, request)
+            try LinkCommand.show(peer, face)
+            await client.shutdown()
+        }
+    }
+
+    struct RemovePeer: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "remove-peer", abstract: "Forget a far node that was added at run time.")
+        @OptionGroup var face: Face
+        @Argument(help: "The far node's id.")
+        var node: String
+
+        func run() async throws {
+            let client = face.client
+            let peer: LinkPeer = try await client.delete("/peers/\(try NodeID(node))")
+            try LinkCommand.show(peer, face)
+            await client.shutdown()
+        }
+    }
+
+    private static func show(_ peer: LinkPeer, _ face: Face) throws {
+        guard face.json else { return print(LinkText.line(peer)) }
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
+        print(String(decoding: try encoder.encode(peer), as: UTF8.self))
+    }
+
     private static func post(_ verb: String, _ link: String, _ face: Face) async throws {
         let client = face.client
         let status: LinkStatus = try await client.post("/links/\(link)/\(verb)")
@@ -100,6 +161,11 @@ struct LinkCommand: AsyncParsableCommand {
 
 /// The service's answers as lines for people.
 enum LinkText {
+    static func line(_ peer: LinkPeer) -> String {
+        "peer \(peer.node) at \(peer.channel) (\(peer.origin == .file ? "configuration file" : "added at run time"))"
+            + (peer.links.isEmpty ? ", no links" : ", links " + peer.links.map(\.rawValue).joined(separator: ", "))
+    }
+
     static func lines(_ status: LinkServiceStatus) -> [String] {
         var lines = ["node \(status.node), up \(Int(status.uptimeSeconds)) s"]
         for device in status.devices {

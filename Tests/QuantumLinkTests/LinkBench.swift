@@ -45,7 +45,7 @@ final class LinkBench {
     init(
         _ channel: SyntheticChannel = SyntheticChannel(), blockSymbols: Int = 4_000_000, slotSymbols: Int = 2_000_000,
         secretBytes: Int = 65536,
-        code: String = "r10-n204800", loss: Double? = nil
+        code: String = "r10-n204800", loss: Double? = nil, patience: LinkSettings.Patience = .init()
     ) throws {
         folder = try temporaryFolder()
         line = SyntheticLine(channel)
@@ -60,9 +60,10 @@ final class LinkBench {
         func end(_ node: NodeID, _ peer: NodeID, _ role: DeviceRole) throws -> End {
             let database = try LinkDatabase(path: folder.appendingPathComponent("\(node).sqlite").path)
             try database.install(try InstalledSecret(path: path), on: Self.link)
-            let settings = LinkSettings(
+            var settings = LinkSettings(
                 identity: LinkIdentity(node: node, peer: peer, link: Self.link, role: role), path: "NORTE", loss: loss, code: code,
                 blockSymbols: blockSymbols, slotSymbols: slotSymbols, calibrationRatio: 1)
+            settings.patience = patience
             let monitor = LinkMonitor(link: Self.link, peer: peer, role: role)
             return End(
                 database: database,
@@ -76,16 +77,18 @@ final class LinkBench {
     deinit { try? FileManager.default.removeItem(at: folder) }
 
     /// Runs one connection until `done` holds, or it fails, or the time is over.
-    /// - Returns: what ended each end, if something did.
+    /// - Returns: what ended each end before the run was over, if something did.
     @discardableResult
     func run(
+        over pipes: (any MessagePipe, any MessagePipe)? = nil,
         tamperForward: MemoryPipe.Tamper? = nil, tamperBackward: MemoryPipe.Tamper? = nil, limit: Duration = .seconds(60),
         until done: @escaping @Sendable (LinkSnapshot, LinkSnapshot) -> Bool
     ) async -> [String] {
-        let (left, right) = MemoryPipe.pair(tamperForward: tamperForward, tamperBackward: tamperBackward)
+        let (left, right) = pipes ?? MemoryPipe.pair(tamperForward: tamperForward, tamperBackward: tamperBackward)
         let (transmitter, receiver) = (transmitter.context, receiver.context)
         let (transmitterStation, receiverStation) = (transmitterStation, receiverStation)
         let ends = Ends()
+        let ended = Mutex<[String]>([])
         await withTaskGroup(of: Void.self) { group in
             let calibrator = Task { await receiverStation.run() }
             group.addTask {
@@ -111,6 +114,7 @@ final class LinkBench {
                 // What a person needs to see when a test waited in vain.
                 for end in [transmitter, receiver] { print("waited in vain:", end.monitor.snapshot) }
             }
+            ended.withLock { $0 = ends.all }
             left.close()
             right.close()
             group.cancelAll()
@@ -118,6 +122,6 @@ final class LinkBench {
             await group.waitForAll()
             await calibrator.value
         }
-        return ends.all
+        return ended.withLock { $0 }
     }
 }

@@ -63,17 +63,78 @@ struct MachineTests {
         }
     }
 
-    @Test("With key and demand known, the best shares are proportional to demand over key")
-    func optimum() {
+    @Test("A link that comes back goes on with its account; time without a session does not count against it")
+    func scheduleReturns() {
         var schedule = SlotSchedule()
-        schedule.enter(norte, weight: 1, slotFrames: 1)
-        schedule.enter(concepcion, weight: 1, slotFrames: 1)
-        #expect(schedule.optimalShares(demand: [norte: 1, concepcion: 1]).isEmpty)
-        schedule.closed(norte, keyBits: 3000, symbols: 5e6, calibrationSymbols: 5e6, symbolRate: 5e6)
-        schedule.closed(concepcion, keyBits: 1000, symbols: 5e6, calibrationSymbols: 5e6, symbolRate: 5e6)
-        let shares = schedule.optimalShares(demand: [norte: 1, concepcion: 1])
-        #expect(abs((shares[norte] ?? 0) - 0.25) < 1e-12)
-        #expect(abs((shares[concepcion] ?? 0) - 0.75) < 1e-12)
+        schedule.enter(norte, weight: 1, slotFrames: 10)
+        schedule.update(norte, ready: true, wanted: 100)
+        _ = schedule.next()
+        schedule.elapsed(10)
+        schedule.finished(norte, symbols: 45_000_000, seconds: 9, refused: false)
+        #expect(abs(schedule.report().scheduleEfficiency - 0.9) < 1e-12)
+        schedule.leave(norte)
+        schedule.elapsed(1000)
+        #expect(schedule.next() == nil)
+        schedule.enter(norte, weight: 1, slotFrames: 10)
+        #expect(abs(schedule.report().scheduleEfficiency - 0.9) < 1e-12)
+        #expect(schedule.report().links.first?.slots == 1)
+        schedule.update(norte, ready: true, wanted: 100)
+        #expect(schedule.next()?.link == norte)
+        schedule.elapsed(1010)
+        schedule.finished(norte, symbols: 45_000_000, seconds: 9, refused: false)
+        #expect(abs(schedule.report().scheduleEfficiency - 0.9) < 1e-12)
+    }
+
+    @Test("A device's clock adds up over its restarts")
+    func runningClock() {
+        var clock = RunningClock()
+        #expect(clock.seconds == 0)
+        for time: UInt64 in [5, 6, 9] { clock.saw(time * 1_000_000_000) }
+        // A little out of turn is no restart.
+        clock.saw(8_500_000_000)
+        #expect(clock.seconds == 4)
+        for time: UInt64 in [1, 3] { clock.saw(time * 1_000_000_000) }
+        #expect(clock.seconds == 6)
+    }
+
+    @Test("The phase is followed through noise and a steady turn, and a frame that comes late changes nothing")
+    func phaseTrack() {
+        let track = PhaseTrack()
+        #expect(track.expected(at: 5) == 0)
+        let random = SeededRandom(3)
+        for index in 0..<200 as Range<UInt32> {
+            let noise = (Double(random.word() >> 11) * 0x1p-53 - 0.5) * 0.02
+            track.saw(0.02 * Double(index) + noise, at: index)
+        }
+        #expect(abs(track.expected(at: 205) - 0.02 * 205) < 0.03)
+        let before = track.expected(at: 210)
+        track.saw(9, at: 100)
+        track.saw(.nan, at: 300)
+        #expect(track.expected(at: 210) == before)
+    }
+
+    @Test("Numbers that no block can work with are refused at once, with the key's name")
+    func settings() {
+        let good = LinkSettings(
+            identity: LinkIdentity(node: NodeID(unchecked: "a"), peer: NodeID(unchecked: "b"), link: norte, role: .transmitter), path: "N",
+            loss: Decibels(6), code: "r10-n204800", blockSymbols: 50_000_000, slotSymbols: 10_000_000)
+        #expect(LinkService.trouble(with: good) == nil)
+        func refused(_ name: String, _ change: (inout LinkSettings) -> Void) {
+            var settings = good
+            change(&settings)
+            #expect(LinkService.trouble(with: settings)?.contains(name) == true, "\(name)")
+        }
+        refused("code") { $0.code = "r99" }
+        refused("slot_symbols") { $0.slotSymbols = 1000 }
+        refused("block_symbols") { $0.blockSymbols = 102_399 }
+        refused("epsilon") { $0.epsilon = 1e-20 }
+        refused("epsilon") { $0.epsilon = 0.5 }
+        refused("epsilon") { $0.epsilon = .nan }
+        // What a hash of 64 bits can promise over a large block, and what one message can carry.
+        refused("epsilon") { ($0.epsilon, $0.blockSymbols) = (1e-14, 100_000_000) }
+        refused("seed") { ($0.epsilon, $0.blockSymbols) = (1e-6, 4_000_000_000) }
+        refused("calibration_ratio") { $0.calibrationRatio = 0 }
+        refused("efficiency") { $0.efficiency = 1.2 }
     }
 
     @Test("A block goes through its stages in order only")

@@ -25,7 +25,7 @@ struct MessageCodecTests {
                 ready: true, reason: "é", emulated: true, captured: false, efficiency: 0.8, efficiencyError: 0.001, shotNoise: 22500,
                 electronicNoise: 0.05, symbolRate: 5e6, calibrationSymbols: 12)),
         .blockPrepare(BlockPlan(block: block, code: "r10-n204800", frames: 488, epsilon: 1e-10, designSNR: 0.163, emulated: true)),
-        .blockAccept(block), .blockRefuse(block, reason: "no"), .blockAbort(block, reason: ""), .blockClose(block),
+        .alive, .blockAccept(block), .blockRefuse(block, reason: "no"), .blockAbort(block, reason: ""), .blockClose(block),
         .blockSums(
             BlockSums(
                 block: block, dark: CalibrationSums(), shot: CalibrationSums(), quadratures: 5, squares: 6.5, saturated: 1,

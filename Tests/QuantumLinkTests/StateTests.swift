@@ -80,7 +80,7 @@ struct StateTests {
         func block(_ id: BlockID) -> FinishedBlock {
             FinishedBlock(
                 link: link, peer: NodeID(unchecked: "b"), block: id, key: key, padBytesForward: 48, padBytesBackward: 16,
-                provenance: .hardware)
+                provenance: .hardware, role: .transmitter)
         }
         let (good, lost) = (BlockID(UUID()), BlockID(UUID()))
         try right.holdInDoubt(block(good), epoch: keysRight)
@@ -99,12 +99,17 @@ struct StateTests {
         for database in [left, right] {
             let pending = try database.pendingDeposits()
             #expect(pending.map(\.block) == [good])
+            #expect(pending.first?.role == .transmitter)
             #expect(pending.first?.key.matches(key.slice(64..<1000)) == true)
         }
         let end = UInt64(secret.forwardPad.count)
         #expect(try keysLeft.forwardPad.peek(at: end, count: 48).matches(key.slice(0..<48)))
         #expect(try keysRight.forwardPad.peek(at: end, count: 48).matches(key.slice(0..<48)))
         #expect(try keysRight.backwardPad.peek(at: end, count: 16).matches(key.slice(48..<64)))
+        // A key store that never takes it: the key is gone, the answer to the far end stays.
+        try right.markRefused(good)
+        #expect(try right.pendingDeposits().isEmpty)
+        #expect(try right.isCommitted(good))
         try left.markDeposited(good)
         #expect(try left.pendingDeposits().isEmpty)
         #expect(try left.isCommitted(good))
@@ -121,7 +126,7 @@ struct StateTests {
         func block(_ provenance: KeyProvenance, pads: Int) -> FinishedBlock {
             FinishedBlock(
                 link: link, peer: NodeID(unchecked: "b"), block: BlockID(UUID()), key: SecretBytes(count: 1000, random: SeededRandom(6)),
-                padBytesForward: pads, padBytesBackward: 0, provenance: provenance)
+                padBytesForward: pads, padBytesBackward: 0, provenance: provenance, role: .receiver)
         }
         try database.commit(block(.hardware, pads: 16), epoch: keys)
         try database.commit(block(.emulated, pads: 0), epoch: keys)

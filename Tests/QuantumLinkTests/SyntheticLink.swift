@@ -34,6 +34,12 @@ struct SyntheticChannel: Sendable {
     var emulated = true
     /// The receiver was switched off and on: its clock began anew.
     var restarts = 0
+    /// rad per batch of the receiver within an acquisition, behind what alignment sees.
+    var phaseRate = 0.0
+    /// Factor on the calibrations' noise, of windows from now on.
+    var calibrationGain = 1.0
+    /// The receiver's device stops giving symbols, without a word.
+    var receiverSilent = false
 }
 
 final class SyntheticLine: Sendable {
@@ -136,7 +142,8 @@ final class SyntheticReceiver: SlotReceiver {
         let variance = kind == .dark ? channel.electronicNoise : 1 + channel.electronicNoise + channel.calibrationLight
         let batches = (symbols + SyntheticLine.batch - 1) / SyntheticLine.batch
         return Feed(
-            line, kind: kind == .dark ? .dark : .shot, sigma: channel.unit * variance.squareRoot(), gain: 0, batches: batches, stream: 7)
+            line, kind: kind == .dark ? .dark : .shot, sigma: channel.unit * (channel.calibrationGain * variance).squareRoot(), gain: 0,
+            batches: batches, stream: 7)
     }
 
     func start(symbols: Int?) async throws -> any SymbolFeed {
@@ -170,6 +177,7 @@ final class SyntheticReceiver: SlotReceiver {
         let gain: Double
         let stream: UInt64
         let left: Mutex<Int>
+        let given = Mutex(0)
         let running: MutexBox?
 
         init(
@@ -189,6 +197,13 @@ final class SyntheticReceiver: SlotReceiver {
             // A device makes its reader wait; without that, two feeds would hold both threads of a small machine.
             await Task.yield()
             if let running, !running.withLock({ $0 }) { return nil }
+            while kind == .signal, line.channel.receiverSilent, running?.withLock({ $0 }) == true {
+                try await Task.sleep(for: .milliseconds(5))
+            }
+            let count = given.withLock { given in
+                defer { given += 1 }
+                return given
+            }
             let goesOn = left.withLock { left in
                 defer { left -= 1 }
                 return left > 0
@@ -201,7 +216,8 @@ final class SyntheticReceiver: SlotReceiver {
             let modulation = SymbolStream(seed: channel.otherSeed ?? channel.seed, stream: 1)
             let reception = Reception(
                 modulation: modulation, signalGain: gain * Double(modulation.scale(modulationVariance: variance)), delay: 0,
-                noise: GaussianStream(seed: channel.seed, stream: stream), noiseSigmaLSB: sigma, phase: 0.7 + Double(slots), phaseSigma: 0)
+                noise: GaussianStream(seed: channel.seed, stream: stream), noiseSigmaLSB: sigma,
+                phase: 0.7 + Double(slots) + channel.phaseRate * Double(count), phaseSigma: 0)
             var saturated = 0
             let samples = [Int16](unsafeUninitializedCapacity: 2 * SyntheticLine.batch) { buffer, count in
                 saturated = reception.fill(UnsafeMutableBufferPointer(rebasing: buffer[0..<2 * SyntheticLine.batch]), first: UInt64(first))

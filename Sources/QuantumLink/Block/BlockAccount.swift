@@ -28,21 +28,29 @@ struct BlockNumbers: Sendable {
 }
 
 struct BlockAccount: Sendable {
-    /// Bits of the block's verification hash.
-    static let verificationBits = 64
+    /// When a verdict comes tells how many passes the decoder made, 255 at most: bits per decoded frame.
+    static let timingBits = 8
+    /// Two sums that depend on what both ends hold go out as numbers of 64 bits; the third follows from the norms of the frames.
+    static let sumsBits = 128
+    /// The key store takes no block of less, bits.
+    static let leastDeposit = 512
 
-    var estimate: ParameterEstimate?
+    /// For the public log; nil where budget or efficiency make no sense.
+    var record: AccountingRecord?
     var length: KeyLength
+    var estimate: ParameterEstimate? { record?.estimate }
 
     /// Never throws: what cannot be computed gives no key and says why.
     init(_ numbers: BlockNumbers) {
         do {
-            let budget = try SecurityBudget(total: numbers.plan.epsilon)
-            let estimate = try Self.estimate(numbers, budget)
-            length = try Self.length(numbers, estimate, budget)
-            self.estimate = estimate
+            let record = try Self.record(numbers)
+            self.record = record
+            let isEnough = record.length.secretBits == 0 || record.length.depositedBits >= Self.leastDeposit
+            length =
+                isEnough
+                ? record.length
+                : KeyLength.refused("what is left for the key store is below 64 bytes: longer blocks", budget: record.budget)
         } catch {
-            estimate = nil
             length = KeyLength.refused(describe(error), budget: Self.anyBudget)
         }
     }
@@ -52,26 +60,24 @@ struct BlockAccount: Sendable {
         do { return try SecurityBudget() } catch { preconditionFailure("the default budget is sound") }
     }()
 
-    private static func estimate(_ numbers: BlockNumbers, _ budget: SecurityBudget) throws -> ParameterEstimate {
-        let calibration = try NoiseCalibration(dark: numbers.dark, shot: numbers.shot, drift: numbers.drift)
+    private static func record(_ numbers: BlockNumbers) throws -> AccountingRecord {
+        let code = try ReconciliationCode.named(numbers.plan.code)
+        let decided = numbers.decoded + numbers.failed
+        // One bit per frame is the decoder's verdict.
+        let verification = numbers.decoded * (FrameMessage.verificationBits + 1) + BlockVerification.digestBits
+        let counts = AccountingRecord.Counts(
+            symbols: decided * code.frameSymbols, verifiedSymbols: numbers.decoded * code.frameSymbols, frames: decided,
+            failedFrames: numbers.failed, syndromeBits: numbers.decoded * (code.disclosedBits - FrameMessage.verificationBits),
+            verificationBits: verification, observedBits: numbers.decoded * timingBits + sumsBits, authenticationBits: numbers.padBits)
         // The block was received in the unit that was known when it began; it is judged by all of its calibration.
-        let gain = numbers.unit / calibration.shotNoiseVariance.squareRoot()
+        let calibration = try? NoiseCalibration(dark: numbers.dark, shot: numbers.shot, drift: numbers.drift)
+        let gain = numbers.unit / (calibration?.shotNoiseVariance.squareRoot() ?? numbers.unit)
         let sums = CorrelationSums(
             count: numbers.quadratures, xx: numbers.xx, xy: numbers.xy * gain, yy: numbers.yy * gain * gain, saturated: numbers.saturated)
-        let efficiency = try ReceiverEfficiency(numbers.efficiency, standardError: numbers.efficiencyError)
-        return try ParameterEstimate.estimate(sums: sums, calibration: calibration, efficiency: efficiency, budget: budget)
-    }
-
-    private static func length(_ numbers: BlockNumbers, _ estimate: ParameterEstimate, _ budget: SecurityBudget) throws -> KeyLength {
-        let code = try ReconciliationCode.named(numbers.plan.code)
-        return try KeyLength.compute(
-            KeyLengthInput(
-                symbols: (numbers.decoded + numbers.failed) * code.frameSymbols, verifiedSymbols: numbers.decoded * code.frameSymbols,
-                frames: numbers.decoded + numbers.failed, failedFrames: numbers.failed,
-                syndromeBits: numbers.decoded * (code.disclosedBits - FrameMessage.verificationBits),
-                // One bit per frame is the decoder's verdict.
-                verificationBits: numbers.decoded * (FrameMessage.verificationBits + 1) + verificationBits,
-                authenticationBits: numbers.padBits, estimate: estimate, budget: budget))
+        return AccountingRecord(
+            counts: counts, dark: numbers.dark, shot: numbers.shot, drift: numbers.drift, sums: sums,
+            efficiency: try ReceiverEfficiency(numbers.efficiency, standardError: numbers.efficiencyError),
+            budget: try SecurityBudget(total: numbers.plan.epsilon))
     }
 
     /// For the public log.
@@ -91,14 +97,21 @@ struct BlockAccount: Sendable {
             disclosedBits: Self.whole(length.disclosedBits), holevoBits: Self.whole(length.holevoBits), secretBits: length.secretBits,
             padBits: padBits,
             tagBitsSpent: tagBits, depositedBits: max(0, length.secretBits - padBits), limitedBy: length.limitedBy, terms: terms,
-            provenance: provenance, deviceSeconds: deviceSeconds)
+            provenance: provenance, deviceSeconds: deviceSeconds, accounting: accounting)
+    }
+
+    private var accounting: String? {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = .sortedKeys
+        return (try? encoder.encode(record)).map { String(decoding: $0, as: UTF8.self) }
     }
 
     private static func whole(_ bits: Double) -> Int { bits.magnitude < 0x1p52 ? Int(bits) : 0 }
 
     private var terms: [String: Double] {
         var terms = [
-            "raw": length.rawBits, "disclosed": length.disclosedBits, "holevo": length.holevoBits, "smoothing": length.smoothingBits,
+            "observed": Double(record?.counts.observedBits ?? 0), "raw": length.rawBits, "disclosed": length.disclosedBits,
+            "holevo": length.holevoBits, "smoothing": length.smoothingBits,
             "hashing": length.hashingBits, "balance": length.balance, "secret": Double(length.secretBits),
             "secretOtherConvention": Double(length.secretBitsOtherConvention), "asymptotic": length.asymptoticBits,
         ]

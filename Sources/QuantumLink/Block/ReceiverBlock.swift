@@ -19,6 +19,8 @@ struct ReceiverBlock {
     let calibrationSince: UInt64
     /// Of the station's log when the block began: after a restart of the device the block is void.
     let generation: Int
+    /// What the receiver said of itself when the block was accepted.
+    let emulated: Bool
     /// Device time of the first and the newest symbols, and of the end of each slot, ns.
     private(set) var seen: ClosedRange<UInt64>?
     private(set) var slotEnds: [UInt64] = []
@@ -38,10 +40,12 @@ struct ReceiverBlock {
     var saturated: UInt64 = 0
 
     init(
-        plan: BlockPlan, calibrationSince: UInt64, generation: Int, unit: Double, meanX: Double, meanP: Double, random: any RandomSource
+        plan: BlockPlan, calibrationSince: UInt64, generation: Int, emulated: Bool, unit: Double, meanX: Double, meanP: Double,
+        random: any RandomSource
     ) throws {
         self.plan = plan
         self.generation = generation
+        self.emulated = emulated
         self.calibrationSince = calibrationSince
         self.unit = unit
         self.meanX = meanX
@@ -93,10 +97,8 @@ struct ReceiverBlock {
         if life.stage == .generating { try life.take(.slotEnded) }
     }
 
-    /// The first 64 bits of the polynomial hash of the whole raw key.
-    static func verificationHash(_ raw: [SecretBytes], key: [UInt8]) -> UInt64 {
-        var hash = key.withUnsafeBytes { RunningHash(key: SecretBytes(copying: $0)) }
-        for core in raw { core.withBytes { hash.update($0) } }
-        return hash.value().withBytes { UInt64(littleEndian: $0.loadUnaligned(as: UInt64.self)) }
+    /// `BlockVerification`'s digest of the whole raw key, as a number.
+    static func verificationHash(_ raw: [SecretBytes], key: [UInt8]) throws -> UInt64 {
+        try BlockVerification.digest(of: raw, key: key).reversed().reduce(0) { $0 << 8 | UInt64($1) }
     }
 }

@@ -22,6 +22,9 @@ struct TransmitterBlock {
     let plan: BlockPlan
     let code: ReconciliationCode
     let variance: Double
+    /// Which transmitter it is, and whether the receiver was emulated when the block was agreed on.
+    let serial: String
+    let receiverEmulated: Bool
     var life: BlockLife
     private(set) var sums = CorrelationSums()
     private(set) var raw: [SecretBytes] = []
@@ -30,9 +33,11 @@ struct TransmitterBlock {
     private var undisclosed: [UInt32: [Float]] = [:]
     private(set) var passes = 0
 
-    init(plan: BlockPlan, variance: Double) throws {
+    init(plan: BlockPlan, variance: Double, facts: DeviceFacts, receiverEmulated: Bool) throws {
         self.plan = plan
         self.variance = variance
+        serial = facts.serial
+        self.receiverEmulated = receiverEmulated
         code = try ReconciliationCode.named(plan.code)
         life = BlockLife(block: plan.block, frames: Int(plan.frames))
     }
@@ -78,7 +83,20 @@ package actor DecodingSeat {
     package init() {}
     private var decoders: [String: FrameDecoder] = [:]
 
-    func decode(_ body: FrameBody, code: ReconciliationCode, sent: [Float], snr: Double, maximumPasses: Int) throws -> DecidedFrame {
+    /// - Returns: the frame, and what was sent as the receiver saw it: turned by the phase that earlier frames of the slot showed.
+    ///   A frame's own phase never enters, it would make every correlation look a little better than it is.
+    func decode(
+        _ body: FrameBody, code: ReconciliationCode, sent samples: [Int16], scale: Float, phase: PhaseTrack, snr: Double, maximumPasses: Int
+    ) throws -> (DecidedFrame, sent: [Float]) {
+        let turned = phase.expected(at: body.index)
+        let sent = Quadratures.sent(samples, scale: scale, phase: turned)
+        let frame = try decode(body, code: code, sent: sent, snr: snr, maximumPasses: maximumPasses)
+        if frame.core != nil { phase.saw(turned + frame.residualPhase, at: body.index) }
+        return (frame, sent)
+    }
+
+    private func decode(_ body: FrameBody, code: ReconciliationCode, sent: [Float], snr: Double, maximumPasses: Int) throws -> DecidedFrame
+    {
         let message = try body.message.withUnsafeReadableBytes { try FrameMessage(decoding: $0, for: code) }
         let outcome = try sent.withUnsafeBufferPointer {
             try decoder(code).decode(symbols: $0, message: message, snr: snr, hashKey: body.hashKey, maximumPasses: maximumPasses)

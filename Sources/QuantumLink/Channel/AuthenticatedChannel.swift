@@ -13,11 +13,15 @@ public final class AuthenticatedChannel: Sendable {
     private let pipe: any MessagePipe
     private let transcript = Mutex(ChannelTranscript())
     private let counters = Mutex((sent: UInt64(0), received: UInt64(0)))
+    private let waitingSince = Mutex<ContinuousClock.Instant?>(nil)
 
     public init(_ pipe: any MessagePipe) { self.pipe = pipe }
 
     /// Bytes of both directions.
     public var traffic: (sent: UInt64, received: UInt64) { counters.withLock { $0 } }
+
+    /// How long `receive` has been waiting for the far end; nil while nobody waits.
+    var silence: Duration? { waitingSince.withLock { $0.map { ContinuousClock.now - $0 } } }
 
     public func send(_ message: ChannelMessage) {
         var buffer = ByteBufferAllocator().buffer(capacity: message.sizeHint)
@@ -41,6 +45,8 @@ public final class AuthenticatedChannel: Sendable {
     /// The next message. A `.tag` that is returned has verified.
     /// - Throws: `QuantumLinkError.closed` at the end, `.tagFailed`, `.badMessage`.
     public func receive() async throws -> ChannelMessage {
+        waitingSince.withLock { $0 = .now }
+        defer { waitingSince.withLock { $0 = nil } }
         guard let frame = try await pipe.receive() else { throw QuantumLinkError.closed("the far end hung up") }
         counters.withLock { $0.received += UInt64(frame.readableBytes + 4) }
         let message = try MessageCodec.read(frame)
@@ -101,7 +107,7 @@ extension AuthenticatedChannel {
 }
 
 /// Who talks about which link.
-public struct LinkIdentity: Hashable, Sendable {
+public struct LinkIdentity: Hashable, Sendable, Codable {
     public var node: NodeID
     public var peer: NodeID
     public var link: LinkID

@@ -2,14 +2,21 @@
 // consumer and stops reading while it is behind.
 
 internal import Foundation
-internal import NIOCore
+package import NIOCore
 internal import NIOPosix
 internal import Synchronization
 
 /// One TCP connection of the classical channel.
-final class NetworkPipe: MessagePipe {
+package final class NetworkPipe: MessagePipe {
     /// Bytes that wait for the consumer before reading stops.
     private static let highWater = 16 << 20
+
+    /// A far end that is gone without a word is noticed within half a minute, be there something to send or not.
+    private static let watch: [(ChannelOptions.Types.SocketOption, Int)] = [
+        (.init(level: .socket, name: .so_keepalive), 1), (.init(level: .tcp, name: .init(rawValue: TCP_KEEPIDLE)), 5),
+        (.init(level: .tcp, name: .init(rawValue: TCP_KEEPINTVL)), 5), (.init(level: .tcp, name: .init(rawValue: TCP_KEEPCNT)), 5),
+        (.init(level: .tcp, name: .init(rawValue: TCP_USER_TIMEOUT)), 30_000), (.init(level: .tcp, name: .tcp_nodelay), 1),
+    ]
 
     private let channel: any Channel
     fileprivate let inbound = MessageQueue<ByteBuffer>()
@@ -21,18 +28,25 @@ final class NetworkPipe: MessagePipe {
     /// Who is at the other side.
     var peer: String { channel.remoteAddress.map { "\($0)" } ?? "-" }
 
-    func send(_ message: ByteBuffer) { channel.writeAndFlush(message, promise: nil) }
+    /// The option's value on the socket, for tests.
+    package func option(_ level: Int32, _ name: Int32) async throws -> Int {
+        try await channel.getOption(
+            ChannelOptions.Types.SocketOption(level: .init(rawValue: level), name: .init(rawValue: name))
+        ).get()
+    }
 
-    func receive() async throws -> ByteBuffer? {
+    package func send(_ message: ByteBuffer) { channel.writeAndFlush(message, promise: nil) }
+
+    package func receive() async throws -> ByteBuffer? {
         guard let message = await inbound.next() else { return nil }
         let left = waiting.subtract(message.readableBytes, ordering: .sequentiallyConsistent).newValue
         if left < Self.highWater, left + message.readableBytes >= Self.highWater { channel.read() }
         return message
     }
 
-    func setLimit(_ bytes: Int) { limit.store(bytes, ordering: .sequentiallyConsistent) }
+    package func setLimit(_ bytes: Int) { limit.store(bytes, ordering: .sequentiallyConsistent) }
 
-    func close() {
+    package func close() {
         inbound.close()
         channel.close(promise: nil)
     }
@@ -48,7 +62,7 @@ final class NetworkPipe: MessagePipe {
     // MARK: Making one
 
     /// - Throws: what the network says.
-    static func connect(host: String, port: Int, group: any EventLoopGroup) async throws -> NetworkPipe {
+    package static func connect(host: String, port: Int, group: any EventLoopGroup) async throws -> NetworkPipe {
         let channel = try await prepared(ClientBootstrap(group: group)).connectTimeout(.seconds(5)).channelInitializer { channel in
             channel.eventLoop.makeCompletedFuture { try install(on: channel) }
         }.connect(host: host, port: port).get()
@@ -56,8 +70,7 @@ final class NetworkPipe: MessagePipe {
     }
 
     private static func prepared(_ bootstrap: ClientBootstrap) -> ClientBootstrap {
-        bootstrap.channelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .channelOption(.socketOption(.so_keepalive), value: 1)
+        watch.reduce(bootstrap) { $0.channelOption($1.0, value: $1.1) }
             .channelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 512 << 10))
             .channelOption(.writeBufferWaterMark, value: .init(low: 1 << 20, high: 16 << 20))
     }
@@ -71,14 +84,12 @@ final class NetworkPipe: MessagePipe {
     }
 
     /// Listens until the returned channel is closed; every connection is handed to `accept`.
-    static func listen(
+    package static func listen(
         host: String, port: Int, group: any EventLoopGroup, accept: @escaping @Sendable (NetworkPipe) -> Void
     ) async throws -> any Channel {
-        try await ServerBootstrap(group: group)
+        try await watch.reduce(ServerBootstrap(group: group)) { $0.childChannelOption($1.0, value: $1.1) }
             .serverChannelOption(.backlog, value: 16)
             .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
-            .childChannelOption(.tcpOption(.tcp_nodelay), value: 1)
-            .childChannelOption(.socketOption(.so_keepalive), value: 1)
             .childChannelOption(.recvAllocator, value: FixedSizeRecvByteBufferAllocator(capacity: 512 << 10))
             .childChannelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {

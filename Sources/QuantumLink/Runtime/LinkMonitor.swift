@@ -102,6 +102,8 @@ public struct BlockReport: Sendable, Codable, Equatable {
     public var terms: [String: Double]
     public var provenance: KeyProvenance
     public var deviceSeconds: Double
+    /// JSON text of the block's `AccountingRecord`.
+    public var accounting: String?
 
     /// Failed frames of all decided ones.
     public var frameErrorRate: Double {

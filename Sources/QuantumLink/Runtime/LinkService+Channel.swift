@@ -36,7 +36,7 @@ extension LinkService {
 
     private func connectOnce(_ running: Running, _ station: TransmitterStation) async throws {
         let identity = running.context.settings.identity
-        guard let peer = configuration.peers.first(where: { $0.node == identity.peer }) else { return }
+        guard let peer = peers[identity.peer]?.peer else { throw QuantumLinkError.configuration("there is no peer '\(identity.peer)'") }
         let pipe: NetworkPipe
         do { pipe = try await NetworkPipe.connect(host: peer.channel.host, port: peer.channel.port, group: group) } catch {
             throw QuantumLinkError.closed("\(peer.channel.host):\(peer.channel.port) does not answer")
@@ -102,7 +102,8 @@ extension LinkService {
             // After failed tags the next attempt comes later: guessing must be slow. Nobody waits here meanwhile, or a guesser
             // would hold the places of honest connections.
             guard ContinuousClock.now >= running.notBefore else { throw QuantumLinkError.closed("too soon after a tag that failed") }
-            guard hasPad(link, running.context.monitor) else { throw QuantumLinkError.padExhausted(link: link) }
+            // What a stranger asks for says nothing about a session that goes on.
+            guard running.isLive || hasPad(link, running.context.monitor) else { throw QuantumLinkError.padExhausted(link: link) }
             let (channel, keys) = try await handshake(PrefixedPipe(first: first, pipe: pipe), running)
             handshakes -= 1
             counted = false
@@ -134,8 +135,10 @@ extension LinkService {
             return channel.close()
         }
         established(link)
+        links[link]?.isLive = true
         links[link]?.session = Task {
             do { try await LinkConversation.receiver(channel, keys, context: running.context, station: station) } catch {
+                self.links[link]?.isLive = false
                 self.noteEnd(of: link, error)
             }
         }
@@ -155,6 +158,8 @@ extension LinkService {
             monitor.raise("tampering", .major, describe(error))
         }
         if case QuantumLinkError.padExhausted = error { return }
+        // A stranger's failed handshake says nothing about the session that goes on.
+        if running.isLive { return }
         monitor.setState(.pending, describe(error))
     }
 
@@ -163,6 +168,7 @@ extension LinkService {
         running.session?.cancel()
         await running.session?.value
         links[link]?.session = nil
+        links[link]?.isLive = false
         guard running.task != nil else { return }
         running.task?.cancel()
         await running.task?.value

@@ -3,7 +3,7 @@
 public import QKDModel
 
 public struct LinkServiceConfiguration: Sendable {
-    public struct Endpoint: Sendable, Equatable {
+    public struct Endpoint: Sendable, Equatable, Codable, CustomStringConvertible {
         public var host: String
         public var port: Int
 
@@ -16,6 +16,8 @@ public struct LinkServiceConfiguration: Sendable {
             host = String(text[..<colon].filter { $0 != "[" && $0 != "]" })
             self.port = port
         }
+
+        public var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
     }
 
     public struct Device: Sendable, Equatable {
@@ -27,19 +29,19 @@ public struct LinkServiceConfiguration: Sendable {
         }
     }
 
-    public struct Peer: Sendable, Equatable {
+    public struct Peer: Sendable, Equatable, Codable {
         public var node: NodeID
         public var channel: Endpoint
-        /// The installed secret's file.
-        public var secret: String
-        public init(node: NodeID, channel: Endpoint, secret: String) {
+        /// The installed secret's file: a path, or a bare name in the secrets folder. nil: installed already, or by hand later.
+        public var secret: String?
+        public init(node: NodeID, channel: Endpoint, secret: String?) {
             self.node = node
             self.channel = channel
             self.secret = secret
         }
     }
 
-    public struct Link: Sendable, Equatable {
+    public struct Link: Sendable, Equatable, Codable {
         public var settings: LinkSettings
         public var device: String
         public init(settings: LinkSettings, device: String) {
@@ -51,6 +53,8 @@ public struct LinkServiceConfiguration: Sendable {
     public var node: NodeID
     /// The folder of the durable state.
     public var state: String
+    /// The folder of secret files that peers are given by name.
+    public var secrets: String?
     /// Where receivers' ends listen for their transmitters' ends.
     public var listen: Endpoint?
     public var devices: [Device]
@@ -59,7 +63,10 @@ public struct LinkServiceConfiguration: Sendable {
     /// Decoders that work side by side.
     public var decoders: Int
 
-    public init(node: NodeID, state: String, listen: Endpoint?, devices: [Device], peers: [Peer], links: [Link], decoders: Int) {
+    public init(
+        node: NodeID, state: String, listen: Endpoint?, devices: [Device], peers: [Peer], links: [Link], decoders: Int,
+        secrets: String? = nil
+    ) {
         self.node = node
         self.state = state
         self.listen = listen
@@ -67,5 +74,6 @@ public struct LinkServiceConfiguration: Sendable {
         self.peers = peers
         self.links = links
         self.decoders = decoders
+        self.secrets = secrets
     }
 }

@@ -2,7 +2,7 @@
 
 public import QKDModel
 
-public struct LinkSettings: Sendable, Equatable {
+public struct LinkSettings: Sendable, Equatable, Codable {
     public var identity: LinkIdentity
     /// Optical path of the transmitter.
     public var path: String
@@ -26,6 +26,21 @@ public struct LinkSettings: Sendable, Equatable {
     public var driftAllowance: Double
     /// Windows that disagree by more than this beyond their statistics void the block.
     public var driftLimit: Double
+    public var patience = Patience()
+
+    /// How long one end waits for the other.
+    public struct Patience: Sendable, Equatable, Codable {
+        /// A sign of life goes out this often.
+        public var aliveEvery = Duration.seconds(5)
+        /// Without any message for so long the connection is over.
+        public var silence = Duration.seconds(60)
+        /// Frames, verdicts and values that are due: without any progress for so long the session is over.
+        public var progress = Duration.seconds(120)
+        /// Symbols of a device that runs.
+        public var symbols = Duration.seconds(30)
+
+        public init() {}
+    }
 
     public init(
         identity: LinkIdentity, path: String, loss: Decibels, code: String, efficiency: Double = 0.92, blockSymbols: Int, slotSymbols: Int,
@@ -48,7 +63,15 @@ public struct LinkSettings: Sendable, Equatable {
     }
 }
 
+/// The key store has judged a block itself and will never take it.
+public struct DepositRefused: Error, CustomStringConvertible {
+    public var reason: String
+    public init(reason: String) { self.reason = reason }
+    public var description: String { reason }
+}
+
 /// Takes distilled key. Idempotent by block id; returns only when the key is durably stored.
 public protocol KeySink: Sendable {
+    /// - Throws: `DepositRefused` when the block will never be taken; anything else is tried again.
     func deposit(_ deposit: PendingDeposit, firstEnd: Bool) async throws
 }

@@ -22,7 +22,7 @@ extension ReceiverSession {
         // Everything is fixed: the hash's key is drawn now.
         let key = context.random.bytes(16)
         let raw = block.raw
-        let hash = await Task.detached { ReceiverBlock.verificationHash(raw, key: key) }.value
+        let hash = try await Task.detached { try ReceiverBlock.verificationHash(raw, key: key) }.value
         let sums = BlockSums(
             block: id, dark: calibration.dark, shot: calibration.shot, quadratures: block.quadratures, squares: block.squares,
             saturated: block.saturated, verificationKey: key, verificationHash: hash,
@@ -63,7 +63,7 @@ extension ReceiverSession {
         try self.block?.life.take(.estimate(secretBits: Int(result.secretBits), limitedBy: result.limitedBy))
         report = account.report(
             numbers, link: context.link, began: blockBegan, slots: block.life.slots, variance: 0, tagBits: 3 * 128,
-            provenance: provenance(block, facts), deviceSeconds: await deviceSeconds(), padBits: result.secretBits > 0 ? padBits : 0)
+            provenance: provenance(block), deviceSeconds: await deviceSeconds(), padBits: result.secretBits > 0 ? padBits : 0)
         if result.secretBits == 0 {
             if let report {
                 context.monitor.raise("no-key", .minor, "block \(report.block) gave no key: \(report.limitedBy)")
@@ -100,7 +100,7 @@ extension ReceiverSession {
     }
 
     private func hold(_ result: BlockResult) async throws {
-        guard let block, let facts = await station.facts else { throw QuantumLinkError.closed("the block is gone") }
+        guard let block else { throw QuantumLinkError.closed("the block is gone") }
         let raw = block.raw
         let rawBits = 8 * raw.reduce(0) { $0 + $1.count }
         let key = try await Task.detached {
@@ -111,15 +111,15 @@ extension ReceiverSession {
             FinishedBlock(
                 link: context.link, peer: context.settings.identity.peer, block: result.block, key: key,
                 padBytesForward: Int(result.padBitsForward) / 8, padBytesBackward: Int(result.padBitsBackward) / 8,
-                provenance: provenance(block, facts)), epoch: keys)
+                provenance: provenance(block), role: .receiver), epoch: keys)
         awaited = .commit
         channel.send(.blockAck(result.block))
         try channel.sendTag(.block)
         showBlock()
     }
 
-    private func provenance(_ block: ReceiverBlock, _ facts: DeviceFacts) -> KeyProvenance {
-        block.plan.emulated || facts.emulated ? .emulated : .hardware
+    private func provenance(_ block: ReceiverBlock) -> KeyProvenance {
+        block.plan.emulated || block.emulated ? .emulated : .hardware
     }
 
     private func deviceSeconds() async -> Double {

@@ -38,10 +38,12 @@ extension ReceiverSession {
         } catch { result = .failure(error) }
         // Stopped and drained even when the session is cancelled because the far end is gone: a device that goes on
         // acquiring would refuse everything else.
-        let station = station
+        let (station, patience) = (station, context.settings.patience)
         try await Task {
             try await station.device.stop()
-            while let batch = try await feed.next() { await station.saw(deviceTime: batch.deviceTime) }
+            try await withTimeout(patience.symbols, "the end of the receiver's symbols") {
+                while let batch = try await feed.next() { await station.saw(deviceTime: batch.deviceTime) }
+            }
         }.value
         try result.get()
     }
@@ -78,7 +80,7 @@ extension ReceiverSession {
         for index in 0..<frames {
             let range = base + index * code.frameSymbols..<base + (index + 1) * code.frameSymbols
             while store.end < range.upperBound { try await read(feed, into: &store) }
-            while let block, block.inFlight >= Self.mostInFlight, slot?.isOver == false { await waitForChange() }
+            while let block, block.inFlight >= Self.mostInFlight, slot?.isOver == false { await waitForChange("verdicts") }
             guard slot?.number == number, slot?.isOver == false else { return }
             try encode(store.samples(in: range), reference, index: UInt32(index))
             store.discard(before: range.upperBound)
@@ -100,7 +102,8 @@ extension ReceiverSession {
     }
 
     private func read(_ feed: any SymbolFeed, into store: inout SymbolStore) async throws {
-        guard let batch = try await feed.next() else { throw SlotOver(reason: "the receiver stopped by itself") }
+        let batch = try await withTimeout(context.settings.patience.symbols, "symbols of the receiver") { try await feed.next() }
+        guard let batch else { throw SlotOver(reason: "the receiver stopped by itself") }
         guard batch.kind == .signal else { return }
         guard slot?.isOver == false else { throw SlotOver(reason: "the slot is over") }
         if batch.disturbed { throw SlotOver(reason: "the receiver lost its lock") }

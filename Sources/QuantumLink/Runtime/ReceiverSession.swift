@@ -26,7 +26,12 @@ actor ReceiverSession {
     var report: BlockReport?
     var awaited: TagPurpose?
     private var slotTask: Task<Void, Never>?
+    /// What went out; `announced` is forgotten where the far end has forgotten it.
+    private var told: Readiness?
     private var announced: Readiness?
+    /// Announcements that were begun, and the newest whose word went out: one that was overtaken says nothing.
+    private var announcements = 0
+    private var newestAnnounced = 0
     private var waiters: [CheckedContinuation<Void, Never>] = []
 
     struct RunningSlot {
@@ -48,21 +53,44 @@ actor ReceiverSession {
         let result: Result<Void, any Error>
         do {
             try await withTaskCancellationHandler {
-                await announce()
-                while !Task.isCancelled { try await handle(try await channel.receive()) }
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    group.addTask { try await self.listen() }
+                    // Conditions of the device that no window tells of are told now and then.
+                    group.addTask { try await keepAlive(self.channel, self.context.settings.patience) { await self.announce() } }
+                    defer { group.cancelAll() }
+                    do {
+                        try await group.next()
+                        throw CancellationError()
+                    } catch {
+                        self.stop()
+                        throw error
+                    }
+                }
             } onCancel: {
-                channel.close()
+                // Whatever waits for the slot's end inside `listen` would wait for ever.
+                Task { await self.stop() }
             }
             result = .success(())
         } catch { result = .failure(error) }
         await station.onChange(nil)
+        stop()
+        await slotTask?.value
+        try result.get()
+    }
+
+    private func listen() async throws {
+        await announce()
+        while true { try await handle(try await channel.receive()) }
+    }
+
+    /// The connection is over: nothing of the slot goes on.
+    func stop(_ error: (any Error)? = nil) {
+        if let error { context.monitor.say("channel", describe(error)) }
         channel.close()
         slot?.isOver = true
         slotInbox.close()
         changed()
         slotTask?.cancel()
-        await slotTask?.value
-        try result.get()
     }
 
     func changed() {
@@ -71,7 +99,16 @@ actor ReceiverSession {
         for waiter in all { waiter.resume() }
     }
 
-    func waitForChange() async { await withCheckedContinuation { waiters.append($0) } }
+    /// The session is over when nothing changes for so long.
+    func waitForChange(_ what: String) async {
+        let limit = context.settings.patience.progress
+        let watch = Task {
+            guard (try? await Task.sleep(for: limit)) != nil else { return }
+            self.stop(QuantumLinkError.timedOut(what))
+        }
+        defer { watch.cancel() }
+        await withCheckedContinuation { waiters.append($0) }
+    }
 
     // MARK: Readiness
 
@@ -81,9 +118,10 @@ actor ReceiverSession {
     /// - Parameter again: even if nothing changed: the far end has forgotten.
     func announce(again: Bool = false) async {
         if again { announced = nil }
-        let generation = await station.generation
-        if let block, !block.life.isOver, block.generation != generation {
-            let reason = "the receiver restarted or was replaced: its calibration is gone"
+        announcements += 1
+        let number = announcements
+        let (generation, facts) = (await station.generation, await station.facts)
+        if let block, !block.life.isOver, let reason = trouble(of: block, generation: generation, facts: facts) {
             channel.send(.blockAbort(block.plan.block, reason: reason))
             giveUp(block.plan.block, reason)
         }
@@ -103,18 +141,33 @@ actor ReceiverSession {
         let have = await station.shotSymbols(since: since)
         var obstacle = await station.obstacle()
         if obstacle == nil, have < wanted { obstacle = "calibrating: \(have) of \(wanted) shot-noise symbols" }
-        await send(obstacle: obstacle, symbols: have, since: since)
+        await send(number, obstacle: obstacle, symbols: have, since: since)
     }
 
-    private func send(obstacle: String?, symbols: UInt64, since: UInt64) async {
+    /// Why an open block cannot go on with the receiver as it is now, or nil. A receiver that is away for a moment is the slot's trouble.
+    private func trouble(of block: ReceiverBlock, generation: Int, facts: DeviceFacts?) -> String? {
+        if block.generation != generation { return "the receiver restarted or was replaced: its calibration is gone" }
+        if let facts, facts.emulated != block.emulated { return "the receiver's provenance changed within the block" }
+        return nil
+    }
+
+    private func send(_ number: Int, obstacle: String?, symbols: UInt64, since: UInt64) async {
         guard let facts = await station.facts else {
             let trouble = obstacle ?? "the receiver is not there"
             context.monitor.update { ($0.receiverReady, $0.receiverReason) = (false, trouble) }
+            // All that was told last, but for the receiver.
+            guard number > newestAnnounced, var new = told else { return }
+            newestAnnounced = number
+            (new.ready, new.reason) = (false, trouble)
+            if new != announced { tell(new) }
             return
         }
         let sums = await station.calibration(since: since)
         let noise = sums.flatMap { try? NoiseCalibration(dark: $0.dark, shot: $0.shot) }
         let ages = await station.ages()
+        // Whoever began later has seen all that this one saw.
+        guard number > newestAnnounced else { return }
+        newestAnnounced = number
         let new = Readiness(
             ready: obstacle == nil && noise != nil, reason: obstacle ?? (noise == nil ? "the calibration cannot be used" : ""),
             emulated: facts.emulated, captured: facts.captured, efficiency: facts.efficiency, efficiencyError: facts.efficiencyError,
@@ -125,8 +178,11 @@ actor ReceiverSession {
             (snapshot.darkAge, snapshot.shotAge) = ages
             (snapshot.shotNoise, snapshot.electronicNoise) = (noise?.shotNoiseVariance, noise?.electronicNoise)
         }
-        guard new != announced else { return }
-        announced = new
+        if new != announced { tell(new) }
+    }
+
+    private func tell(_ new: Readiness) {
+        (announced, told) = (new, new)
         channel.send(.readiness(new))
     }
 
@@ -148,6 +204,7 @@ actor ReceiverSession {
             }
         case .tag(let tag): try await take(tag)
         case .blockAbort(let id, let reason): giveUp(id, reason)
+        case .alive: break
         case .bye(let reason): throw QuantumLinkError.closed(reason)
         default: throw QuantumLinkError.unexpected(message: message.name, during: "a session")
         }
@@ -202,7 +259,7 @@ actor ReceiverSession {
         let noise: NoiseCalibration
         do { noise = try NoiseCalibration(dark: sums.dark, shot: sums.shot) } catch { throw SlotOver(reason: describe(error)) }
         var new = try ReceiverBlock(
-            plan: plan, calibrationSince: since, generation: generation, unit: noise.shotNoiseVariance.squareRoot(),
+            plan: plan, calibrationSince: since, generation: generation, emulated: isEmulated, unit: noise.shotNoiseVariance.squareRoot(),
             meanX: noise.shot.meanX,
             meanP: noise.shot.meanP,
             random: context.random)

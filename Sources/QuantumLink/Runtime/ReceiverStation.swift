@@ -58,11 +58,7 @@ public actor ReceiverStation {
 
     func onChange(_ listener: (@Sendable () async -> Void)?) { self.listener = listener }
 
-    func needs(_ need: Need) async {
-        guard need != self.need else { return }
-        self.need = need
-        await listener?()
-    }
+    func needs(_ need: Need) { self.need = need }
 
     public func condition() async -> (state: DeviceState, reason: String) { await device.condition() }
 

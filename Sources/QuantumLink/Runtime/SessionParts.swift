@@ -34,6 +34,7 @@ package enum LinkConversation {
     ) async throws {
         let (channel, keys) = try await handshake(pipe, context)
         await established()
+        context.monitor.update { $0.connected = true }
         defer { context.monitor.update { $0.connected = false } }
         try await TransmitterSession(channel: channel, context: context, station: station, keys: keys, seats: seats).run()
     }
@@ -47,6 +48,7 @@ package enum LinkConversation {
     static func receiver(
         _ channel: AuthenticatedChannel, _ keys: EpochKeys, context: SessionContext, station: ReceiverStation
     ) async throws {
+        context.monitor.update { $0.connected = true }
         defer { context.monitor.update { $0.connected = false } }
         try await ReceiverSession(channel: channel, context: context, station: station, keys: keys).run()
     }
@@ -57,7 +59,6 @@ package enum LinkConversation {
             let keys = try await withTimeout(.seconds(10), "the handshake") {
                 try await channel.handshake(context.settings.identity, database: context.database, random: context.random)
             }
-            context.monitor.update { $0.connected = true }
             // Blocks in doubt may have been settled.
             context.committed()
             return (channel, keys)
@@ -83,6 +84,19 @@ func nextSlotMessage(_ inbox: MessageQueue<ChannelMessage>, within limit: Durati
     return message
 }
 
+/// Sends signs of life and looks for the far end's until cancelled.
+/// - Throws: `timedOut` when nothing came for too long.
+func keepAlive(_ channel: AuthenticatedChannel, _ patience: LinkSettings.Patience, also: @Sendable () async -> Void = {}) async throws {
+    while true {
+        try await Task.sleep(for: patience.aliveEvery)
+        if let silence = channel.silence, silence > patience.silence {
+            throw QuantumLinkError.timedOut("any message from the far end")
+        }
+        channel.send(.alive)
+        await also()
+    }
+}
+
 /// Runs `body`, at most so long.
 func withTimeout<R: Sendable>(_ limit: Duration, _ what: String, _ body: @escaping @Sendable () async throws -> R) async throws -> R {
     try await withThrowingTaskGroup(of: R.self) { group in
@@ -95,6 +109,13 @@ func withTimeout<R: Sendable>(_ limit: Duration, _ what: String, _ body: @escapi
         guard let first = try await group.next() else { throw CancellationError() }
         return first
     }
+}
+
+/// Three significant digits.
+func threeDigits(_ value: Double) -> Double {
+    guard value != 0, value.isFinite else { return value }
+    let unit = pow(10, log10(abs(value)).rounded(.down) - 2)
+    return (value / unit).rounded() * unit
 }
 
 func describe(_ error: any Error) -> String {

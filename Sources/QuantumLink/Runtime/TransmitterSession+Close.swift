@@ -34,11 +34,11 @@ extension TransmitterSession {
         let reason = String(
             format: "SNR %.4f does not fit the code's %.4f: modulation goes from %.2f to %.2f SNU", snr, tuner.designSNR, before,
             tuner.variance)
-        channel.send(.blockAbort(block.plan.block, reason: reason))
-        throw QuantumLinkError.blockVoid(block.plan.block, reason: reason)
+        throw abandon(reason)
     }
 
     func close() async throws {
+        try await checkDevice()
         guard let id = block?.plan.block else { return }
         try block?.life.take(.closed)
         showBlock()
@@ -54,7 +54,7 @@ extension TransmitterSession {
     private func verify(_ sums: BlockSums) async throws {
         guard let raw = block?.raw, let id = block?.plan.block else { return }
         let key = sums.verificationKey
-        let hash = await Task.detached { ReceiverBlock.verificationHash(raw, key: key) }.value
+        let hash = try await Task.detached { try ReceiverBlock.verificationHash(raw, key: key) }.value
         guard hash == sums.verificationHash else {
             let reason = "the raw keys differ although every frame's hash agreed"
             channel.send(.blockAbort(id, reason: reason))
@@ -120,7 +120,8 @@ extension TransmitterSession {
         // Their tag has verified and they hold the key: decide.
         let finished = FinishedBlock(
             link: context.link, peer: context.settings.identity.peer, block: result.block, key: key,
-            padBytesForward: Int(result.padBitsForward) / 8, padBytesBackward: Int(result.padBitsBackward) / 8, provenance: provenance)
+            padBytesForward: Int(result.padBitsForward) / 8, padBytesBackward: Int(result.padBitsBackward) / 8, provenance: provenance,
+            role: .transmitter)
         try context.database.commit(finished, epoch: keys)
         context.committed()
         try block?.life.take(.tagged)
@@ -132,7 +133,7 @@ extension TransmitterSession {
 
     /// Keys that derive from a seed at either end are no secrets.
     private var provenance: KeyProvenance {
-        block?.plan.emulated == true || readiness?.emulated == true ? .emulated : .hardware
+        block?.plan.emulated == false && block?.receiverEmulated == false ? .hardware : .emulated
     }
 
     private func publish(_ account: BlockAccount, _ numbers: BlockNumbers, padBits: Int) async {

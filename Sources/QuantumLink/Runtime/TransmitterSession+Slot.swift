@@ -21,6 +21,10 @@ extension TransmitterSession {
         guard block?.life.isOver == false else {
             return await station.finished(context.link, symbols: 0, seconds: 0, refused: false)
         }
+        do { try await checkDevice() } catch {
+            await station.finished(context.link, symbols: 0, seconds: 0, refused: false)
+            throw error
+        }
         slotNumber &+= 1
         let number = slotNumber
         slot = RunningSlot(number: number, frames: grant.frames)
@@ -124,7 +128,7 @@ extension TransmitterSession {
     private func waitUntilSent() async throws {
         while let running = slot, !running.isOver, !running.hasAll(code.frameSymbols) {
             if let life = block?.life, life.lostAlignment { throw SlotOver(reason: "alignment was lost") }
-            try await waitForChange()
+            try await waitForChange(within: context.settings.patience.progress, "frames while the transmitter sends")
         }
     }
 
@@ -188,7 +192,7 @@ extension TransmitterSession {
         while let running = slot, !enough(running.store) {
             if let failure = running.failure { throw failure }
             guard !running.isOver else { throw SlotOver(reason: "the slot is over") }
-            try await waitForChange()
+            try await waitForChange(within: context.settings.patience.progress, "symbols of the transmitter")
         }
     }
 
@@ -196,7 +200,7 @@ extension TransmitterSession {
     private func decide(_ frames: Int) async throws {
         while let life = block?.life, let running = slot, Int(running.decided) < frames, !running.isOver {
             if life.lostAlignment { throw SlotOver(reason: "alignment was lost") }
-            try await waitForChange()
+            try await waitForChange(within: context.settings.patience.progress, "the frames of a slot")
         }
     }
 
@@ -205,7 +209,7 @@ extension TransmitterSession {
         // Frames that came are decided first, and failed ones disclosed, so that both ends count the same.
         while let running = slot, let block, !block.life.isOver, running.reference != nil,
             running.arrived > running.decided || block.awaitingValues > 0
-        { try await waitForChange() }
+        { try await waitForChange(within: context.settings.patience.progress, "the values of failed frames") }
         let decided = slot?.decided ?? 0
         let reason = slot?.failure.map(describe) ?? ""
         channel.send(.slotEnd(slot: number, frames: decided, reason: reason))
@@ -258,7 +262,7 @@ extension TransmitterSession {
         // A frame that cannot be decided any more is not counted: the slot's end says so.
         guard let store = slot?.store, slot?.number == body.slot, store.holds(range), let block, !block.life.isOver else { return }
         slot?.arrived += 1
-        let sent = Quadratures.sent(store.samples(in: range), scale: store.scale)
+        let (samples, scale, phase) = (store.samples(in: range), store.scale, running.phase)
         slot?.store.discard(before: range.upperBound)
         changed()
         let snr = tuner.snr(variance: block.variance)
@@ -267,9 +271,10 @@ extension TransmitterSession {
         let code = code
         Task {
             do {
-                let frame = try await seat.decode(body, code: code, sent: sent, snr: snr, maximumPasses: passes)
+                let (frame, sent) = try await seat.decode(
+                    body, code: code, sent: samples, scale: scale, phase: phase, snr: snr, maximumPasses: passes)
                 try self.decided(body, frame, sent: sent)
-            } catch { await self.frameFailed(error) }
+            } catch { await self.fail(error) }
         }
     }
 
@@ -279,12 +284,6 @@ extension TransmitterSession {
         channel.send(.verdict(Verdict(slot: body.slot, index: body.index, decoded: frame.core != nil)))
         slot?.decided += 1
         if body.index % 16 == 0 || frame.core == nil { showProgress() }
-        changed()
-    }
-
-    private func frameFailed(_ error: any Error) async {
-        failure = failure ?? error
-        channel.close()
         changed()
     }
 
@@ -304,7 +303,8 @@ extension TransmitterSession {
             snapshot.framesDecoded = block.life.decided - block.life.failed
             snapshot.framesFailed = block.life.failed
             snapshot.stage = block.life.stage
-            if let snr { snapshot.snr = snr }
+            // A status that moves with every frame would tell more digits of the sums than are charged for.
+            if let snr { snapshot.snr = threeDigits(snr) }
         }
     }
 }

@@ -33,6 +33,8 @@ actor TransmitterSession {
     var slot: RunningSlot?
     var slotNumber: UInt32 = 0
     var failure: (any Error)?
+    private var ticket = 0
+    private var hasEnded = false
     private var waiters: [CheckedContinuation<Void, Never>] = []
 
     /// What belongs to the slot that runs.
@@ -54,6 +56,9 @@ actor TransmitterSession {
         /// Device time of its first and last batch, ns.
         var firstTime: UInt64 = 0
         var lastTime: UInt64 = 0
+
+        /// How far the receiver has turned since it aligned.
+        let phase = PhaseTrack()
 
         /// How long the steps of its opening took, ms.
         var marks: [Double] = []
@@ -89,37 +94,47 @@ actor TransmitterSession {
     /// Runs until the channel fails or the task is cancelled.
     func run() async throws {
         let frames = max(1, context.settings.slotSymbols / code.frameSymbols)
-        await station.enter(context.link, weight: context.settings.weight, slotFrames: frames)
+        ticket = await station.enter(context.link, weight: context.settings.weight, slotFrames: frames)
         let result: Result<Void, any Error>
         do {
             try await withTaskCancellationHandler {
                 try await withThrowingTaskGroup(of: Void.self) { group in
                     group.addTask { try await self.listen() }
                     group.addTask { try await self.work() }
+                    group.addTask { try await keepAlive(self.channel, self.context.settings.patience) }
                     defer { group.cancelAll() }
-                    do { try await group.next() } catch {
+                    do {
+                        try await group.next()
+                        // Whoever ended was cancelled; the others may wait for what it would have done.
+                        throw CancellationError()
+                    } catch {
                         await self.fail(error)
                         throw error
                     }
                 }
             } onCancel: {
                 channel.close()
+                // Waits inside the actor know nothing of cancellation.
+                Task { await self.fail(CancellationError()) }
             }
             result = .success(())
         } catch { result = .failure(error) }
-        await station.leave(context.link)
+        hasEnded = true
+        await station.leave(context.link, ticket: ticket)
         channel.close()
         try result.get()
     }
 
-    private func fail(_ error: any Error) async {
+    func fail(_ error: any Error) async {
+        // Decoders and watches may come late.
+        guard !hasEnded else { return }
         failure = failure ?? error
         slot?.isOver = true
         slotInbox.close()
         blockInbox.close()
-        await station.leave(context.link)
         channel.close()
         changed()
+        await station.leave(context.link, ticket: ticket)
     }
 
     /// The first trouble of a slot is its reason.
@@ -143,6 +158,16 @@ actor TransmitterSession {
         if let failure { throw failure }
     }
 
+    /// - Throws: also when nothing changes for so long: the session is over then.
+    func waitForChange(within limit: Duration, _ what: String) async throws {
+        let watch = Task {
+            guard (try? await Task.sleep(for: limit)) != nil else { return }
+            await self.fail(QuantumLinkError.timedOut(what))
+        }
+        defer { watch.cancel() }
+        try await waitForChange()
+    }
+
     // MARK: Listening
 
     private func listen() async throws {
@@ -155,7 +180,11 @@ actor TransmitterSession {
         case .frame(let body): try await take(body)
         case .frameValues(let values): try take(values)
         case .slotAligned(let reference): try take(reference, message)
-        case .slotAnswer, .slotLocked, .slotReceiving:
+        case .slotAnswer(_, let accepted, _):
+            // In the order of the channel: a readiness that comes behind a refusal counts.
+            if !accepted { await station.receiver(context.link, ready: false) }
+            if message.slotNumber == slot?.number { slotInbox.put(message) }
+        case .slotLocked, .slotReceiving:
             if message.slotNumber == slot?.number { slotInbox.put(message) }
         case .slotEnd(let number, _, let reason):
             guard number == slot?.number else { return }
@@ -166,21 +195,35 @@ actor TransmitterSession {
         case .blockAccept, .blockRefuse, .blockSums, .blockAck, .tag: blockInbox.put(message)
         case .blockAbort(let id, let reason):
             guard id == block?.plan.block else { return }
-            try block?.life.take(.gaveUp(reason: reason))
-            blockInbox.put(message)
-            slot?.isOver = true
-            blame(SlotOver(reason: reason))
-            context.monitor.say("block", "\(id) was given up by the receiver's end: \(reason)")
-            await station.withdraw(context.link)
-            changed()
+            await voidBlock(reason, by: message)
         case .blockDone(let id): context.monitor.say("block", "\(id) is held by both ends")
+        case .alive: break
         case .bye(let reason): throw QuantumLinkError.closed(reason)
         default: throw QuantumLinkError.unexpected(message: message.name, during: "a session")
         }
     }
 
+    /// From outside the work on the block: whoever waits for it learns it from the message, the inboxes or its life.
+    /// - Parameter message: the far end's word; nil: this end's, which is then told to the far end.
+    private func voidBlock(_ reason: String, by message: ChannelMessage? = nil) async {
+        guard let id = block?.plan.block, block?.life.isOver == false else { return }
+        if message == nil { channel.send(.blockAbort(id, reason: reason)) }
+        try? block?.life.take(.gaveUp(reason: reason))
+        blockInbox.put(message ?? .blockAbort(id, reason: reason))
+        slot?.isOver = true
+        blame(SlotOver(reason: reason))
+        context.monitor.update { $0.blocksVoid += 1 }
+        context.monitor.say("block", "\(id) was given up\(message == nil ? "" : " by the receiver's end"): \(reason)")
+        await station.withdraw(context.link)
+        changed()
+    }
+
     private func take(_ new: Readiness) async {
+        let old = readiness
         readiness = new
+        if let old, let block, !block.life.isOver, old.emulated != new.emulated {
+            await voidBlock("the receiver's symbols are \(new.emulated ? "emulated" : "real") now: provenance changed within the block")
+        }
         if (0.01...1).contains(new.efficiency) { tuner.efficiency = new.efficiency }
         if (0...10).contains(new.electronicNoise) { tuner.electronicNoise = new.electronicNoise }
         context.monitor.update { snapshot in
@@ -199,8 +242,8 @@ actor TransmitterSession {
     private func work() async throws {
         while !Task.isCancelled {
             try await waitUntilPossible()
-            try await prepare()
             do {
+                try await prepare()
                 while let block, !block.life.isOver, block.life.wanted > 0 { try await nextSlot() }
                 if let block, !block.life.isOver { try await close() }
             } catch let error as QuantumLinkError {
@@ -225,7 +268,7 @@ actor TransmitterSession {
             throw QuantumLinkError.padExhausted(link: context.link)
         }
         context.monitor.clear("pad")
-        while readiness == nil { try await waitForChange() }
+        while readiness == nil { try await waitForChange(within: context.settings.patience.progress, "the receiver's readiness") }
         while !context.monitor.snapshot.enabled {
             context.monitor.setState(.passive, "disabled")
             try await Task.sleep(for: .milliseconds(200))
@@ -247,12 +290,16 @@ actor TransmitterSession {
             block: freshBlockID(context.random), code: code.id, frames: UInt32(frames), epsilon: context.settings.epsilon,
             designSNR: tuner.designSNR, emulated: facts.emulated)
         blockUnit = nil
-        let new = try TransmitterBlock(plan: plan, variance: tuner.variance)
+        let new = try TransmitterBlock(
+            plan: plan, variance: tuner.variance, facts: facts, receiverEmulated: readiness?.emulated ?? facts.emulated)
         channel.send(.blockPrepare(plan))
         switch try await blockMessage(within: .seconds(120), "the answer to a block") {
         case .blockAccept(plan.block):
             block = new
             blockBegan = Date()
+            guard readiness?.emulated == new.receiverEmulated else {
+                throw abandon("the receiver's provenance changed while the block was prepared")
+            }
             try block?.life.take(.accepted)
             showBlock()
             context.monitor.setState(.active, "generating")
@@ -299,8 +346,25 @@ actor TransmitterSession {
         }
     }
 
+    /// Tells the far end that the block is void.
+    /// - Returns: what to throw.
+    func abandon(_ reason: String) -> QuantumLinkError {
+        guard let id = block?.plan.block else { return .closed("the block is gone") }
+        channel.send(.blockAbort(id, reason: reason))
+        return .blockVoid(id, reason: reason)
+    }
+
+    /// A block is one transmitter's, and all emulated or all real.
+    /// - Throws: `blockVoid`; not while the device is away, that is the slot's trouble.
+    func checkDevice() async throws {
+        guard let facts = try? await station.device.facts(), let block, !block.life.isOver else { return }
+        guard facts.serial == block.serial, facts.emulated == block.plan.emulated else {
+            throw abandon("the transmitter was exchanged or its provenance changed within the block")
+        }
+    }
+
     func giveUp(_ reason: String) {
-        guard let id = block?.plan.block else { return }
+        guard let id = block?.plan.block, block?.life.isOver == false else { return }
         try? block?.life.take(.gaveUp(reason: reason))
         context.monitor.update { $0.blocksVoid += 1 }
         context.monitor.say("block", "\(id) was given up: \(reason)")

@@ -9,19 +9,27 @@ public actor TransmitterStation {
     private var turns: [LinkID: CheckedContinuation<SlotGrant?, Never>] = [:]
     private var ready: [LinkID: Bool] = [:]
     private var wanted: [LinkID: Int] = [:]
-    private var firstTime: UInt64?
-    private var lastTime: UInt64 = 0
+    /// Who is in, by session: a session that ends late takes no other's place.
+    private var tickets: [LinkID: Int] = [:]
+    private var lastTicket = 0
+    private var clock = RunningClock()
 
     public init(name: String, device: any SlotTransmitter) {
         self.name = name
         self.device = device
     }
 
-    func enter(_ link: LinkID, weight: Double, slotFrames: Int) {
+    /// - Returns: the ticket to leave with.
+    func enter(_ link: LinkID, weight: Double, slotFrames: Int) -> Int {
+        lastTicket += 1
+        tickets[link] = lastTicket
         schedule.enter(link, weight: weight, slotFrames: slotFrames)
+        return lastTicket
     }
 
-    func leave(_ link: LinkID) {
+    func leave(_ link: LinkID, ticket: Int) {
+        guard tickets[link] == ticket else { return }
+        tickets[link] = nil
         schedule.leave(link)
         (ready[link], wanted[link]) = (nil, nil)
         turns.removeValue(forKey: link)?.resume(returning: nil)
@@ -38,7 +46,7 @@ public actor TransmitterStation {
     /// - Returns: nil when the link has left.
     func turn(_ link: LinkID, wanted frames: Int) async -> SlotGrant? {
         // A link that has left waits for nothing.
-        guard schedule.entries[link] != nil else { return nil }
+        guard tickets[link] != nil else { return nil }
         return await withCheckedContinuation { continuation in
             turns.removeValue(forKey: link)?.resume(returning: nil)
             turns[link] = continuation
@@ -55,7 +63,6 @@ public actor TransmitterStation {
 
     func finished(_ link: LinkID, symbols: Int, seconds: Double, refused: Bool) {
         schedule.finished(link, symbols: symbols, seconds: seconds, refused: refused)
-        if refused { ready[link] = false }
         grant()
     }
 
@@ -65,10 +72,8 @@ public actor TransmitterStation {
 
     /// The device's clock as its symbols show it.
     func saw(deviceTime: UInt64) {
-        // A clock that went back is a restart: what went by before counts on.
-        if firstTime == nil { firstTime = deviceTime }
-        if deviceTime > lastTime { lastTime = deviceTime }
-        if let firstTime { schedule.elapsed(Double(lastTime &- firstTime) / 1e9) }
+        clock.saw(deviceTime)
+        schedule.elapsed(clock.seconds)
     }
 
     var elapsedSeconds: Double { schedule.elapsedSeconds }

@@ -22,6 +22,11 @@ public struct SlotSchedule: Sendable {
         var slotFrames: Int
         var credit = 0.0
         var isReady = false
+        /// Its session goes on. What it did stays when it ends.
+        var isPresent = true
+        /// Device time that went by while it was present: until it came last, and that moment.
+        var presentBefore = 0.0
+        var cameAt = 0.0
         /// Frames that the running block still needs.
         var wanted = 0
         var generatedSeconds = 0.0
@@ -43,13 +48,24 @@ public struct SlotSchedule: Sendable {
 
     /// - Parameter weight: the link's share of generating time against the others', any positive number.
     public mutating func enter(_ link: LinkID, weight: Double, slotFrames: Int) {
-        entries[link] = Entry(weight: max(weight, 1e-9), slotFrames: max(1, slotFrames))
+        var entry = entries[link] ?? Entry(weight: weight, slotFrames: slotFrames)
+        (entry.weight, entry.slotFrames) = (max(weight, 1e-9), max(1, slotFrames))
+        (entry.credit, entry.isReady, entry.wanted, entry.isPresent, entry.cameAt) = (0, false, 0, true, elapsedSeconds)
+        entries[link] = entry
     }
 
+    /// The link's session is over; its account goes on when it comes back.
     public mutating func leave(_ link: LinkID) {
-        entries[link] = nil
+        guard let entry = entries[link], entry.isPresent else { return }
+        let present = presence(entry)
+        entries[link]?.presentBefore = present
+        entries[link]?.isPresent = false
+        entries[link]?.isReady = false
+        entries[link]?.wanted = 0
         if running == link { running = nil }
     }
+
+    private func presence(_ entry: Entry) -> Double { entry.presentBefore + (entry.isPresent ? elapsedSeconds - entry.cameAt : 0) }
 
     /// What the link's receiver last said and what its block still needs.
     public mutating func update(_ link: LinkID, ready: Bool, wanted: Int) {
@@ -60,7 +76,7 @@ public struct SlotSchedule: Sendable {
     /// The next turn, or nil while a slot runs or nobody is ready.
     public mutating func next() -> SlotGrant? {
         guard running == nil else { return nil }
-        let able = entries.filter { $0.value.isReady && $0.value.wanted > 0 }
+        let able = entries.filter { $0.value.isPresent && $0.value.isReady && $0.value.wanted > 0 }
         guard !able.isEmpty else { return nil }
         let total = able.values.reduce(0) { $0 + $1.weight }
         for link in able.keys { entries[link]?.credit += able[link]?.weight ?? 0 }
@@ -85,7 +101,6 @@ public struct SlotSchedule: Sendable {
         entries[link]?.generatedSymbols += Double(symbols)
         if refused {
             entries[link]?.refusals += 1
-            entries[link]?.isReady = false
         } else {
             entries[link]?.slots += 1
         }
@@ -101,17 +116,6 @@ public struct SlotSchedule: Sendable {
         entries[link]?.keySymbols += symbols
         entries[link]?.keySeconds += symbols / symbolRate
         entries[link]?.calibratedSymbols += calibrationSymbols
-    }
-
-    /// The weights that the objective asks for, once key per second is known on every link: proportional to demand / key.
-    public func optimalShares(demand: [LinkID: Double]) -> [LinkID: Double] {
-        var shares: [LinkID: Double] = [:]
-        for (link, entry) in entries {
-            guard entry.keyBits > 0, entry.keySeconds > 0, let demand = demand[link] else { return [:] }
-            shares[link] = demand / (Double(entry.keyBits) / entry.keySeconds)
-        }
-        let total = shares.values.reduce(0, +)
-        return total > 0 ? shares.mapValues { $0 / total } : [:]
     }
 }
 
@@ -131,7 +135,8 @@ public struct SharingReport: Codable, Sendable, Equatable {
         public var sharingPenalty: Double
     }
     public var links: [Link]
-    /// Least stored key / weight against the best that shares without switching, locking and waiting would give.
+    /// Least stored key / weight against the best that shares without switching, locking and waiting would give; time in which a link
+    /// had no session does not count against it.
     public var scheduleEfficiency: Double
 }
 
@@ -150,11 +155,10 @@ extension SlotSchedule {
         return SharingReport(links: links, scheduleEfficiency: efficiency)
     }
 
-    /// Least (share of elapsed time) / (share by weight): 1 when every second generates and shares are as wished.
+    /// Least (share of the time while the link was there) / (share by weight): 1 when every second generates and shares are as wished.
     private var efficiency: Double {
-        let busy = entries.values.filter { $0.generatedSeconds > 0 }
+        let busy = entries.values.filter { $0.generatedSeconds > 0 && presence($0) > 0 }
         let total = busy.reduce(0) { $0 + $1.weight }
-        guard elapsedSeconds > 0, total > 0 else { return 0 }
-        return busy.map { $0.generatedSeconds / elapsedSeconds / ($0.weight / total) }.min().map { min(1, $0) } ?? 0
+        return busy.map { $0.generatedSeconds / presence($0) / ($0.weight / total) }.min().map { min(1, $0) } ?? 0
     }
 }

@@ -86,8 +86,10 @@ enum Quadratures {
             samples)
     }
 
-    /// What the transmitter sent, sqrt(SNU) at the fibre input.
-    static func sent(_ samples: [Int16], scale: Float) -> [Float] { SymbolConverter(scale: Double(scale)).convert(samples) }
+    /// What the transmitter sent, sqrt(SNU) at the fibre input, turned by `phase`.
+    static func sent(_ samples: [Int16], scale: Float, phase: Double) -> [Float] {
+        SymbolConverter(scale: Double(scale), phase: -phase).convert(samples)
+    }
 
     static func squares(_ values: [Float]) -> Double {
         var total = 0.0

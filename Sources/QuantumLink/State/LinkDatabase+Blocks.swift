@@ -15,9 +15,12 @@ public struct FinishedBlock: Sendable {
     public var padBytesForward: Int
     public var padBytesBackward: Int
     public var provenance: KeyProvenance
+    /// This end's, so that a link that is gone from the configuration still deposits.
+    public var role: DeviceRole
 
     package init(
-        link: LinkID, peer: NodeID, block: BlockID, key: SecretBytes, padBytesForward: Int, padBytesBackward: Int, provenance: KeyProvenance
+        link: LinkID, peer: NodeID, block: BlockID, key: SecretBytes, padBytesForward: Int, padBytesBackward: Int,
+        provenance: KeyProvenance, role: DeviceRole
     ) {
         self.link = link
         self.peer = peer
@@ -26,6 +29,7 @@ public struct FinishedBlock: Sendable {
         self.padBytesForward = padBytesForward
         self.padBytesBackward = padBytesBackward
         self.provenance = provenance
+        self.role = role
     }
 }
 
@@ -72,7 +76,7 @@ extension LinkDatabase {
     /// The transmitter's answer about a block: committed or never.
     public func isCommitted(_ block: BlockID) throws -> Bool {
         let state = try wrapDatabase { try queue.read { try Self.state(of: block, in: $0) } }
-        return state == .committed || state == .deposited
+        return state == .committed || state == .deposited || state == .refused
     }
 
     public func state(of block: BlockID) throws -> LedgerState? {
@@ -88,7 +92,9 @@ extension LinkDatabase {
                         let link = LinkID(rawValue: row["link"]), let peer = NodeID(rawValue: row["peer"]),
                         let provenance = KeyProvenance(rawValue: row["provenance"])
                     else { return nil }
-                    return PendingDeposit(link: link, block: id, peer: peer, key: key, provenance: provenance)
+                    return PendingDeposit(
+                        link: link, block: id, peer: peer, key: key, provenance: provenance,
+                        role: (row["role"] as String?).flatMap(DeviceRole.init))
                 }
             }
         }
@@ -104,6 +110,16 @@ extension LinkDatabase {
         }
     }
 
+    /// The key store will never take the block; the key is deleted here.
+    public func markRefused(_ block: BlockID) throws {
+        try wrapDatabase {
+            try queue.write { database in
+                try database.execute(
+                    sql: "UPDATE block SET state = 'refused', key = NULL WHERE id = ? AND state = 'committed'", arguments: [block.data])
+            }
+        }
+    }
+
     private func write(_ block: FinishedBlock, state: LedgerState, epoch: EpochKeys) throws {
         try wrapDatabase { try queue.write { try Self.insert(block, state: state, epoch: epoch, in: $0) } }
     }
@@ -112,12 +128,12 @@ extension LinkDatabase {
         try block.key.withData { key in
             try database.execute(
                 sql: """
-                    INSERT INTO block (id, link, peer, state, provenance, epoch, forward_bytes, backward_bytes, made, key)
-                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, datetime('now'), ?)
+                    INSERT INTO block (id, link, peer, state, provenance, epoch, forward_bytes, backward_bytes, made, key, role)
+                    VALUES (?, ?, ?, ?, ?, ?, ?, ?, datetime('now'), ?, ?)
                     """,
                 arguments: [
                     block.block.data, block.link.rawValue, block.peer.rawValue, state.rawValue, block.provenance.rawValue, epoch.sequence,
-                    block.padBytesForward, block.padBytesBackward, key,
+                    block.padBytesForward, block.padBytesBackward, key, block.role.rawValue,
                 ])
         }
     }

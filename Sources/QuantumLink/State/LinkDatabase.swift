@@ -4,7 +4,7 @@
 // is used; used pad is deleted. A block goes through
 //
 //     receiver's end:     doubt -> committed -> deposited         (or doubt -> void)
-//     transmitter's end:           committed -> deposited
+//     transmitter's end:           committed -> deposited         (or, at either end, committed -> refused)
 //
 // and keeps its key only until the key store has it. Ids stay, so that the answer to a block in doubt is known for ever.
 
@@ -20,11 +20,15 @@ public struct PendingDeposit: Sendable {
     public var peer: NodeID
     public var key: SecretBytes
     public var provenance: KeyProvenance
+    /// This end's role when the block was made; nil: a block of an earlier version.
+    public var role: DeviceRole?
 }
 
 /// How a block of the ledger stands.
 public enum LedgerState: String, Sendable {
     case doubt, committed, deposited, void
+    /// Committed at both ends, but this node's key store will never take it.
+    case refused
 }
 
 public final class LinkDatabase: Sendable {
@@ -85,6 +89,13 @@ public final class LinkDatabase: Sendable {
                         SELECT epoch FROM block WHERE provenance = 'emulated' AND forward_bytes + backward_bytes > 0
                             AND state IN ('committed', 'deposited'));
                     ALTER TABLE block ADD COLUMN role TEXT;
+                    """)
+        }
+        migrator.registerMigration("3") { database in
+            try database.execute(
+                sql: """
+                    CREATE TABLE peer (node TEXT PRIMARY KEY, content BLOB NOT NULL);
+                    CREATE TABLE link (id TEXT PRIMARY KEY, content BLOB NOT NULL);
                     """)
         }
         return migrator

@@ -314,6 +314,8 @@ public enum ChannelMessage: Equatable, Sendable {
     case tag(TagMessage)
     case bye(String)
     case readiness(Readiness)
+    /// Says nothing but that its sender goes on.
+    case alive
     case blockPrepare(BlockPlan)
     case blockAccept(BlockID)
     case blockRefuse(BlockID, reason: String)

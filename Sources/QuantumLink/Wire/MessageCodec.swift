@@ -36,6 +36,7 @@ enum MessageType: UInt8, CaseIterable {
     case tag = 0x03
     case bye = 0x04
     case readiness = 0x05
+    case alive = 0x06
     case blockPrepare = 0x10
     case blockAccept = 0x11
     case blockRefuse = 0x12
@@ -70,6 +71,7 @@ extension ChannelMessage {
         case .tag: .tag
         case .bye: .bye
         case .readiness: .readiness
+        case .alive: .alive
         case .blockPrepare: .blockPrepare
         case .blockAccept: .blockAccept
         case .blockRefuse: .blockRefuse
@@ -120,6 +122,7 @@ extension ChannelMessage {
         case .tag(let value): value.write(to: &buffer)
         case .bye(let reason): buffer.put(reason)
         case .readiness(let value): value.write(to: &buffer)
+        case .alive: break
         case .blockPrepare(let value): value.write(to: &buffer)
         case .blockAccept(let block), .blockClose(let block), .blockAck(let block), .blockCommit(let block), .blockDone(let block):
             buffer.put(block)
@@ -163,6 +166,7 @@ extension ChannelMessage {
         case .tag: self = .tag(try TagMessage(from: &reader))
         case .bye: self = .bye(try reader.string())
         case .readiness: self = .readiness(try Readiness(from: &reader))
+        case .alive: self = .alive
         case .blockPrepare: self = .blockPrepare(try BlockPlan(from: &reader))
         case .blockAccept: self = .blockAccept(try reader.block())
         case .blockRefuse: self = .blockRefuse(try reader.block(), reason: try reader.string())
