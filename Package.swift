@@ -119,8 +119,8 @@ let house: [House] = [
         tests: .init(imports: ["QKDModel", "NodeAPI"], outside: nio + [logging])),
     // 4 faces
     House(
-        name: "SDNAgent", imports: ["QKDModel", "NodeAPI", "CRabbitMQ"], outside: [logging],
-        tests: .init(imports: ["QKDModel", "NodeAPI"], outside: [logging])),
+        name: "SDNAgent", imports: ["QKDModel", "NodeAPI", "RESTCONF", "CRabbitMQ"], outside: [crypto, logging],
+        tests: .init(imports: ["QKDModel", "NodeAPI", "RESTCONF"], outside: [logging])),
     House(
         name: "FirmwareSim", imports: ["QKDModel", "QuantumOptics", "CFirmwareSim"], outside: nio + [yaml],
         folder: "firmware-sim/Sources",

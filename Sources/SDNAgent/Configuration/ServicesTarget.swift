@@ -1,0 +1,200 @@
+// The two services as what a RESTCONF configuration is applied to.
+
+import Foundation
+import Logging
+import NodeAPI
+import QKDModel
+public import RESTCONF
+
+/// Applies changes in two phases: what can be taken back in the first, the rest in the second.
+///
+/// A change that needs a service that is away is refused; what a service refuses becomes a RESTCONF error with its words and the place
+/// of the datum. Entries that are the node's own (interfaces, its id and name) are refused to clients.
+public actor ServicesTarget: ConfigurationTarget {
+    private let settings: NodeSettings
+    private let links: any LinkServicePort
+    private let store: any StoreServicePort
+    private let logger: Logger
+    private var plan: ConfigurationPlan?
+    private var undo: [ConfigurationStep] = []
+    private var devices: [UInt32: String] = [:]
+    private var changed: (@Sendable () -> Void)?
+
+    init(settings: NodeSettings, links: any LinkServicePort, store: any StoreServicePort, logger: Logger) {
+        (self.settings, self.links, self.store, self.logger) = (settings, links, store, logger)
+    }
+
+    /// Called after every change that was committed.
+    func onChange(_ body: @escaping @Sendable () -> Void) { changed = body }
+    func note(devices: [UInt32: String]) { self.devices = devices }
+
+    public func prepare(_ change: ConfigurationChange) async throws(RESTCONFError) {
+        let (before, after) = (try read(change.before), try read(change.after))
+        try refuseOwn(change, before, after)
+        let plan = try await plan(before, after)
+        self.plan = plan
+        undo = []
+        for placed in plan.prepare {
+            do { try await carry(placed.step) } catch {
+                await abort()
+                throw explain(error, placed.path)
+            }
+            if let reverse = reverse(placed.step, before) { undo.append(reverse) }
+        }
+    }
+
+    public func commit() async throws(RESTCONFError) {
+        guard let plan else { return }
+        self.plan = nil
+        undo = []
+        for placed in plan.commit {
+            do { try await carry(placed.step) } catch {
+                logger.warning("a change broke off: \(error)", metadata: ["place": "\(placed.path)"])
+                throw explain(error, placed.path)
+            }
+        }
+        changed?()
+    }
+
+    public func abort() async {
+        for step in undo.reversed() { try? await carry(step) }
+        (plan, undo) = (nil, [])
+    }
+
+    /// Makes the services have what `configuration` says, as far as they are here. What goes wrong is logged and tried again next time.
+    func reconcile(_ configuration: DesiredConfiguration, linkService: Bool) async {
+        var before = DesiredConfiguration()
+        // Links of the service's own file are its own business unless they were switched.
+        guard let ground = try? await ground(configuration, all: true) else { return }
+        for link in configuration.links.values where ground.links?.links.first(where: { $0.link == link.name })?.origin == .file {
+            if ground.links?.links.first(where: { $0.link == link.name })?.enabled == link.enabled { before.links[link.id] = link }
+        }
+        for peer in configuration.peers.values {
+            let isFile =
+                linkService
+                ? ground.links?.peers.first { $0.node == peer.node }?.origin == .file
+                : ground.store?.peers.first { $0.peer == peer.node }?.addedAtRunTime == false
+            if isFile { before.peers[peer.id] = peer }
+        }
+        do {
+            let plan = try ConfigurationPlan(before: before, after: configuration, ground: ground)
+            var broken = Set<String>()
+            for placed in plan.prepare + plan.commit where placed.step.isLinkService == linkService && !broken.contains(placed.path) {
+                do { try await carry(placed.step) } catch {
+                    broken.insert(placed.path)
+                    logger.warning("configuration is not in force: \(error)", metadata: ["place": "\(placed.path)"])
+                }
+            }
+        } catch {
+            logger.warning("configuration is not in force: \(error)")
+        }
+    }
+
+    // MARK: Planning
+
+    private func read(_ text: String) throws(RESTCONFError) -> DesiredConfiguration {
+        do { return try DesiredConfiguration(parsing: text) } catch {
+            throw RESTCONFError(.application, .invalidValue, error.message, path: error.path)
+        }
+    }
+
+    private func refuseOwn(
+        _ change: ConfigurationChange, _ before: DesiredConfiguration, _ after: DesiredConfiguration
+    ) throws(RESTCONFError) {
+        let root = "/\(YANGNames.node)"
+        func refuse(_ path: String, _ what: String) -> RESTCONFError {
+            RESTCONFError(.application, .operationNotSupported, "\(what) is the node's own to say", path: root + path, status: 405)
+        }
+        if before.nodeID != nil, after.nodeID != before.nodeID { throw refuse("/qkdn_id", "its id") }
+        if before.nodeName != nil, after.nodeName != before.nodeName { throw refuse("/\(YANGNames.cv)node-name", "its name") }
+        if after.version != before.version { throw refuse("/qkdn_version", "its version") }
+        if after.interfaces != before.interfaces { throw refuse("/qkd_interfaces", "which interfaces it has") }
+    }
+
+    private func plan(_ before: DesiredConfiguration, _ after: DesiredConfiguration) async throws(RESTCONFError) -> ConfigurationPlan {
+        let isTouched = before.peers != after.peers || before.links != after.links || before.applications != after.applications
+        guard isTouched else {
+            return try ConfigurationPlan(before: before, after: after, ground: .init(node: settings.node, nodeID: settings.id))
+        }
+        var difference = after
+        difference.links = after.links.filter { before.links[$0.key] != $0.value }
+        let ground: ConfigurationPlan.Ground
+        do { ground = try await self.ground(difference, all: false) } catch { throw explain(error, "/\(YANGNames.node)") }
+        let plan = try ConfigurationPlan(before: before, after: after, ground: ground)
+        let steps = plan.prepare + plan.commit
+        if ground.links == nil, let placed = steps.first(where: { $0.step.isLinkService }) {
+            throw RESTCONFError(
+                .application, .resourceDenied, "the link service is away: try again when it is back", path: placed.path, status: 503)
+        }
+        if ground.store == nil, let placed = steps.first(where: { !$0.step.isLinkService }) {
+            throw RESTCONFError(
+                .application, .resourceDenied, "the key store is away: try again when it is back", path: placed.path, status: 503)
+        }
+        return plan
+    }
+
+    private func ground(_ configuration: DesiredConfiguration, all: Bool) async throws(ServiceProblem) -> ConfigurationPlan.Ground {
+        var ground = ConfigurationPlan.Ground(node: settings.node, nodeID: settings.id, devices: devices)
+        ground.links = try? await links.status()
+        ground.store = try? await store.status()
+        for link in configuration.links.values where !link.isVirtual {
+            guard ground.links?.links.contains(where: { $0.link == link.name }) ?? false else { continue }
+            ground.plans[link.name] = try? await links.plan(of: link.name)
+        }
+        return ground
+    }
+
+    // MARK: Carrying out
+
+    private func carry(_ step: ConfigurationStep) async throws(ServiceProblem) {
+        switch step {
+        case .addLinkPeer(let peer): try await links.add(peer)
+        case .removeLinkPeer(let node):
+            guard let status = try? await links.status(), status.peers.contains(where: { $0.node == node }) else { return }
+            try await links.remove(peer: node)
+        case .addStorePeer(let plan): try await store.add(plan)
+        case .removeStorePeer(let node):
+            guard let status = try? await store.status(), status.peers.contains(where: { $0.peer == node }) else { return }
+            try await store.remove(peer: node)
+        case .prepareLink(let link, let plan): try await links.prepare(link, plan)
+        case .commitLink(let link): try await links.commit(link)
+        case .switchLink(let link, let isOn): try await links.setEnabled(isOn, link)
+        case .removeLink(let link):
+            guard let status = try? await links.status(), status.links.contains(where: { $0.link == link }) else { return }
+            try await links.remove(link)
+        case .register(let plan): try await store.register(plan)
+        case .forget(let id):
+            guard let known = try? await store.applications(), known.contains(where: { $0.appID == id || $0.id == id }) else { return }
+            try await store.forget(id)
+        }
+    }
+
+    /// - Returns: what takes `step` back.
+    private func reverse(_ step: ConfigurationStep, _ before: DesiredConfiguration) -> ConfigurationStep? {
+        switch step {
+        case .addLinkPeer(let peer):
+            guard let old = before.peers.values.first(where: { $0.node == peer.node }), let address = old.linkAddress else {
+                return .removeLinkPeer(peer.node)
+            }
+            return .addLinkPeer(.init(node: old.node, channel: address, secretName: old.linkSecret ?? old.node.rawValue))
+        case .addStorePeer(let plan):
+            guard let old = before.peers.values.first(where: { $0.node == plan.node }), let address = old.kmAddress else {
+                return .removeStorePeer(plan.node)
+            }
+            return .addStorePeer(
+                .init(
+                    node: old.node, km: address, certificateName: old.kmCertificate ?? old.node.rawValue,
+                    secret: old.kmSecret ?? old.node.rawValue, applications: plan.applications))
+        case .prepareLink(let link, _): return .removeLink(link)
+        default: return nil
+        }
+    }
+
+    private func explain(_ problem: ServiceProblem, _ path: String) -> RESTCONFError {
+        switch problem {
+        case .away(let reason):
+            RESTCONFError(.application, .resourceDenied, "a service of the node is away: \(reason)", path: path, status: 503)
+        case .refused(let reason): RESTCONFError(.application, .operationFailed, reason, path: path)
+        }
+    }
+}

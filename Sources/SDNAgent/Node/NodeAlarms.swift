@@ -1,0 +1,70 @@
+// Alarms of both services: each told once when it is raised and once when it is over.
+
+import Foundation
+import NodeAPI
+import QKDModel
+
+struct NodeAlarm: Sendable {
+    struct Key: Hashable, Sendable {
+        /// `link`, `store`, `agent`.
+        var source: String
+        var kind: String
+        var subject: String
+    }
+    var link: UUID?
+    var severity: Severity
+    var message: String
+}
+
+extension NodeModel {
+    mutating func takeAlarms(of status: LinkStatus, _ id: UUID, _ now: Date, _ out: inout [NodeOutput]) {
+        let raised = status.alarms.map {
+            (NodeAlarm.Key(source: "link", kind: $0.kind, subject: "\(id)"), NodeAlarm(link: id, severity: $0.severity, message: $0.text))
+        }
+        compare(raised, where: { $0.source == "link" && $0.subject == "\(id)" }, &out)
+    }
+
+    mutating func clearAlarms(ofLink id: UUID, _ now: Date, _ out: inout [NodeOutput]) {
+        compare([], where: { $0.source == "link" && $0.subject == "\(id)" }, &out)
+    }
+
+    mutating func takeStoreAlarms(_ statuses: [StoreAlarm], _ now: Date, _ out: inout [NodeOutput]) {
+        let raised = statuses.map { alarm in
+            let subject = alarm.link.map { "\($0)" } ?? alarm.peer.map { "\($0)" } ?? ""
+            // An alarm of a peer is told with a link to that peer, where there is one.
+            let link =
+                alarm.link.map(linkUUID)
+                ?? links.values.filter { $0.status?.peer == alarm.peer && alarm.peer != nil }.map(\.id).min {
+                    $0.uuidString < $1.uuidString
+                }
+            return (
+                NodeAlarm.Key(source: "store", kind: alarm.kind, subject: subject),
+                NodeAlarm(link: link, severity: alarm.severity, message: "key store: \(alarm.message)")
+            )
+        }
+        compare(raised, where: { $0.source == "store" }, &out)
+    }
+
+    mutating func take(lost count: UInt64, _ now: Date, _ out: inout [NodeOutput]) {
+        defer { lost = count }
+        guard count > lost else { return }
+        let alarm = NodeAlarm(link: nil, severity: .major, message: "\(count - lost) notifications were lost: the outbox was full")
+        out.append(.notify(.alarm(alarm, state: nil)))
+    }
+
+    private mutating func compare(
+        _ raised: [(NodeAlarm.Key, NodeAlarm)], where isMine: (NodeAlarm.Key) -> Bool, _ out: inout [NodeOutput]
+    ) {
+        for (key, alarm) in raised {
+            if alarms[key]?.severity != alarm.severity {
+                out.append(.notify(.alarm(alarm, state: alarm.link.flatMap { links[$0]?.told })))
+            }
+            alarms[key] = alarm
+        }
+        let kept = Set(raised.map(\.0))
+        for (key, alarm) in alarms where isMine(key) && !kept.contains(key) {
+            alarms[key] = nil
+            out.append(.notify(.over(alarm, state: alarm.link.flatMap { links[$0]?.told })))
+        }
+    }
+}
