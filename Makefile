@@ -1,10 +1,10 @@
 # The words of this project. `make demo` shows it, `make test` proves it.
-# MINUTES=5 or STAY=1 make the demo longer, TESTBED= chooses another testbed.
+# MINUTES=5 or STAY=1 make the demo longer, PACE=real runs it in real time, TESTBED= chooses another testbed.
 
 SWIFT ?= swift
 RELEASE = -c release
 TESTBED ?= firmware-sim/testbeds/madrid.yaml
-DEMO_OPTIONS = $(if $(MINUTES),--minutes $(MINUTES)) $(if $(STAY),--stay)
+DEMO_OPTIONS = $(if $(MINUTES),--minutes $(MINUTES)) $(if $(STAY),--stay) $(if $(PACE),--pace $(PACE))
 # Targets without servers and databases: what the sanitizers run.
 SANITIZED = address=QKDModel,KeyMaterial,QuantumOptics,PostProcessing,Transport,Instruments \
 	thread=QKDModel,KeyMaterial,QuantumOptics,PostProcessing
