@@ -6,8 +6,6 @@ package import QKDModel
 
 let magic: [UInt8] = Array("QKDD".utf8)
 let formatVersion: UInt8 = 1
-/// The largest block on the wire, in bytes.
-package let largestBlock = 64 << 20
 let preambleSize = 8
 let answerHeadSize = 24
 
@@ -68,8 +66,9 @@ package struct DepositHeader: Equatable, Sendable {
         case let other: throw .badFrame("end \(other), 0 or 1 is allowed")
         }
         byteCount = try take(4, from: &rest).reduce(0) { $0 << 8 | Int($1) }
-        guard (1...largestBlock).contains(byteCount) else {
-            throw .badFrame("block of \(byteCount) bytes, 1 to \(largestBlock) are allowed")
+        // Too few are an answer's matter, too many would have to be read first.
+        guard (1...DepositedBlock.sizes.upperBound).contains(byteCount) else {
+            throw .badFrame("block of \(byteCount) bytes, 1 to \(DepositedBlock.sizes.upperBound) can be read")
         }
         guard let link = LinkID(rawValue: try text(from: &rest)) else { throw .badFrame("no link id") }
         guard let peer = NodeID(rawValue: try text(from: &rest)) else { throw .badFrame("no node id") }
@@ -82,7 +81,7 @@ package struct DepositHeader: Equatable, Sendable {
 /// An answer.
 package struct DepositAnswer: Equatable, Sendable {
     package enum Status: UInt8, Sendable {
-        case stored, alreadyHeld, otherContent, full, notAccepted, unavailable
+        case stored, alreadyHeld, otherContent, full, notAccepted, unavailable, unknownPeer
     }
     package var status: Status
     package var block: BlockID
@@ -117,6 +116,7 @@ package struct DepositAnswer: Equatable, Sendable {
         case .full: throw .full(block, reason: reason)
         case .notAccepted: throw .notAccepted(block, reason: reason)
         case .unavailable: throw .unavailable(block, reason: reason)
+        case .unknownPeer: throw .unknownPeer(block, reason: reason)
         }
     }
 
@@ -130,6 +130,7 @@ package struct DepositAnswer: Equatable, Sendable {
             case .otherContent(_, let reason): self.init(status: .otherContent, block: block, reason: reason)
             case .full(_, let reason): self.init(status: .full, block: block, reason: reason)
             case .notAccepted(_, let reason): self.init(status: .notAccepted, block: block, reason: reason)
+            case .unknownPeer(_, let reason): self.init(status: .unknownPeer, block: block, reason: reason)
             case .badFrame(let reason): self.init(status: .notAccepted, block: block, reason: reason)
             default: self.init(status: .unavailable, block: block, reason: "\(error)")
             }

@@ -17,11 +17,14 @@ public struct DepositedBlock: Sendable {
     public var block: BlockID
     /// The node at the far end.
     public var peer: NodeID
-    /// The key, eight bits to a byte; 1 byte to 64 MiB.
+    /// The key, eight bits to a byte; as many as `sizes` allows.
     public var bits: SecretBytes
     public var provenance: KeyProvenance
     /// True at the transmitter's node: the two stores divide the block between them by it.
     public var firstEnd: Bool
+
+    /// Bytes of a block that a store takes. Less is refused for good, at both ends alike.
+    public static let sizes = 64...(64 << 20)
 
     public init(link: LinkID, block: BlockID, peer: NodeID, bits: SecretBytes, provenance: KeyProvenance, firstEnd: Bool) {
         self.link = link
@@ -57,16 +60,27 @@ public enum KeyDepositError: Error, Equatable, CustomStringConvertible {
     case otherContent(BlockID, reason: String)
     /// The store's limit for the link is reached.
     case full(BlockID, reason: String)
-    /// Link or peer unknown to the store, or a field out of range.
+    /// A field, or the block's size, is out of range.
     case notAccepted(BlockID, reason: String)
+    /// The node at the far end is no peer of the store, at present: one may be added at any time.
+    case unknownPeer(BlockID, reason: String)
     /// The store cannot write now: deposit the same block again later.
     case unavailable(BlockID, reason: String)
 
-    /// Whether the same deposit may succeed later without anybody changing anything.
+    /// Whether the same deposit is worth another try later. `unknownPeer` and `full` last until somebody does something.
     public var isTransient: Bool {
         switch self {
-        case .socket, .timedOut, .closed, .unavailable, .full: true
+        case .socket, .timedOut, .closed, .unavailable, .full, .unknownPeer: true
         case .pathTooLong, .badFrame, .otherContent, .notAccepted: false
+        }
+    }
+
+    /// Whether the store has refused this block for good: it will answer the same whenever it is asked, so the block is to be
+    /// erased here and voided at the far end. False for `pathTooLong` and `badFrame` too: those are this end's own trouble.
+    public var isFinal: Bool {
+        switch self {
+        case .otherContent, .notAccepted: true
+        case .socket, .timedOut, .closed, .unavailable, .full, .unknownPeer, .pathTooLong, .badFrame: false
         }
     }
 
@@ -84,6 +98,7 @@ public enum KeyDepositError: Error, Equatable, CustomStringConvertible {
         case .otherContent(let block, let reason): "block \(block) was refused, its id is taken: \(reason)"
         case .full(let block, let reason): "block \(block) was refused, the store is full: \(reason)"
         case .notAccepted(let block, let reason): "block \(block) was not accepted: \(reason)"
+        case .unknownPeer(let block, let reason): "block \(block) waits, its peer is unknown to the store: \(reason)"
         case .unavailable(let block, let reason): "block \(block) could not be stored now: \(reason)"
         }
     }

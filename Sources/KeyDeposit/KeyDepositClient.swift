@@ -19,12 +19,10 @@ public struct KeyDepositClient: Sendable {
 
     /// Returns once the block is durably stored. Depositing the same block again is harmless.
     ///
-    /// - Throws: `KeyDepositError`; where `isTransient`, try the same block again later.
+    /// - Throws: `KeyDepositError`; where `isTransient`, try the same block again later; where `isFinal`, never again.
     @discardableResult
     public func deposit(_ block: DepositedBlock) async throws -> DepositReceipt {
-        guard (1...largestBlock).contains(block.bits.count) else {
-            throw KeyDepositError.notAccepted(block.block, reason: "\(block.bits.count) bytes, 1 to \(largestBlock) are allowed")
-        }
+        if let refusal = block.sizeRefusal { throw refusal }
         return try await withCheckedThrowingContinuation { continuation in
             // Not a dispatch queue: its threads are few on small machines and shared with everything asynchronous.
             thread("deposit-client") { continuation.resume(with: Result { try exchange(block) }) }

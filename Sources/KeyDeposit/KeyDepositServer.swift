@@ -119,7 +119,16 @@ public final class KeyDepositServer: Sendable {
         let block = DepositedBlock(
             link: header.link, block: header.block, peer: header.peer, bits: bits, provenance: header.provenance,
             firstEnd: header.firstEnd)
+        if let refusal = block.sizeRefusal { return DepositAnswer(block: header.block, outcome: .failure(refusal)) }
         return DepositAnswer(block: header.block, outcome: wait { [handler] in try await handler(block) })
+    }
+}
+
+extension DepositedBlock {
+    /// Both ends of the socket say the same about a block that is too small or too large.
+    var sizeRefusal: KeyDepositError? {
+        guard !Self.sizes.contains(bits.count) else { return nil }
+        return .notAccepted(block, reason: "a block of \(bits.count) bytes is outside 64 bytes to 64 MiB")
     }
 }
 

@@ -14,6 +14,8 @@ private final class Shelf: Sendable {
 
     func take(_ block: DepositedBlock) throws -> DepositReceipt {
         guard block.link.rawValue != "unknown" else { throw KeyDepositError.notAccepted(block.block, reason: "no such link") }
+        guard block.link.rawValue != "elsewhere" else { throw KeyDepositError.unknownPeer(block.block, reason: "no such peer") }
+        guard block.link.rawValue != "full" else { throw KeyDepositError.full(block.block, reason: "no more") }
         guard block.link.rawValue != "broken" else { throw CancellationError() }
         return try blocks.withLock { blocks in
             if let (bits, link) = blocks[block.block] {
@@ -34,8 +36,11 @@ private func folder() throws -> String {
     return path
 }
 
-private func block(_ bytes: [UInt8], id: UUID = UUID(), link: String = "almagro-norte", firstEnd: Bool = true) throws -> DepositedBlock {
-    var bytes = bytes
+/// - Parameter least: short ones are filled up with zeros to so many.
+private func block(
+    _ bytes: [UInt8], id: UUID = UUID(), link: String = "almagro-norte", firstEnd: Bool = true, least: Int = 64
+) throws -> DepositedBlock {
+    var bytes = bytes + [UInt8](repeating: 0, count: max(0, least - bytes.count))
     return DepositedBlock(
         link: try LinkID(link), block: BlockID(id), peer: try NodeID("norte"), bits: SecretBytes(consuming: &bytes), provenance: .emulated,
         firstEnd: firstEnd)
@@ -92,7 +97,38 @@ private func withServer<R>(
                 guard let error = error as? KeyDepositError, case .unavailable = error else { return false }
                 return error.isTransient
             }
-            await #expect(throws: KeyDepositError.self) { try await client.deposit(block([])) }
+        }
+    }
+
+    /// What to do about a refusal: every answer says whether it will ever be another one.
+    @Test(arguments: [("unknown", true, false), ("elsewhere", false, true), ("broken", false, true), ("full", false, true)])
+    func everyRefusalIsEitherForGoodOrNot(link: String, final: Bool, transient: Bool) async throws {
+        try await withServer { _, client, _ in
+            _ = await #expect {
+                try await client.deposit(block([1], link: link))
+            } throws: { error in
+                guard let error = error as? KeyDepositError else { return false }
+                return error.isFinal == final && error.isTransient == transient
+            }
+        }
+    }
+
+    /// Both ends of the socket say so, and the store itself is not asked.
+    @Test(arguments: [0, 1, 63]) func blocksBelow64BytesAreRefusedForGood(count: Int) async throws {
+        try await withServer { shelf, client, path in
+            let small = try block([UInt8](repeating: 7, count: count), least: 0)
+            let refusal = KeyDepositError.notAccepted(small.block, reason: "a block of \(count) bytes is outside 64 bytes to 64 MiB")
+            await #expect(throws: refusal) { try await client.deposit(small) }
+            #expect(refusal.isFinal && !refusal.isTransient)
+            guard count > 0 else { return }
+            // A client that does not look first is told the same, and its connection goes on.
+            let socket = try RawConnection(path)
+            for _ in 0..<2 {
+                let answer = socket.ask(DepositHeader(small).encoded() + [UInt8](repeating: 7, count: count))
+                let head = try DepositAnswer.parse(head: Array(answer.prefix(24)))
+                #expect(head.answer.status == .notAccepted && head.answer.block == small.block)
+            }
+            #expect(shelf.blocks.withLock { $0.isEmpty })
         }
     }
 
@@ -124,7 +160,8 @@ private func withServer<R>(
 
     @Test func brokenFramesAreRefusedAndTheServerLivesOn() async throws {
         try await withServer { shelf, client, path in
-            let good = DepositHeader(try block([1, 2, 3])).encoded() + [1, 2, 3]
+            let content = [UInt8](repeating: 5, count: 64)
+            let good = DepositHeader(try block(content)).encoded() + content
             var random = SystemRandomNumberGenerator()
             for _ in 0..<200 {
                 var bad = good
@@ -135,7 +172,7 @@ private func withServer<R>(
                 raw(path, send: bad)
             }
             #expect(try await client.deposit(block([9, 9])) == .stored)
-            #expect(shelf.blocks.withLock { $0.values.contains { $0.0.count == 2 } })
+            #expect(shelf.blocks.withLock { $0.values.contains { $0.0.withBytes { Array($0.prefix(2)) } == [9, 9] } })
         }
     }
 
@@ -159,8 +196,31 @@ private func withServer<R>(
 
 /// Sends bytes and closes, whatever the server thinks of them.
 private func raw(_ path: String, send bytes: [UInt8]) {
+    let number = connected(path)
+    defer { if number >= 0 { close(number) } }
+    guard number >= 0 else { return }
+    _ = bytes.withUnsafeBytes { Glibc.send(number, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+}
+
+/// A client without manners.
+private final class RawConnection {
+    private let number: Int32
+    init(_ path: String) throws {
+        number = connected(path)
+        try #require(number >= 0)
+    }
+    deinit { close(number) }
+
+    func ask(_ bytes: [UInt8]) -> [UInt8] {
+        _ = bytes.withUnsafeBytes { Glibc.send(number, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+        var answer = [UInt8](repeating: 0, count: 4096)
+        let count = recv(number, &answer, answer.count, 0)
+        return Array(answer.prefix(max(0, count)))
+    }
+}
+
+private func connected(_ path: String) -> Int32 {
     let number = socket(AF_UNIX, Int32(SOCK_STREAM.rawValue), 0)
-    defer { close(number) }
     var address = sockaddr_un()
     address.sun_family = sa_family_t(AF_UNIX)
     withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: Array(path.utf8)) }
@@ -168,6 +228,9 @@ private func raw(_ path: String, send bytes: [UInt8]) {
     let connected = withUnsafePointer(to: &address) {
         $0.withMemoryRebound(to: sockaddr.self, capacity: 1) { connect(number, $0, size) }
     }
-    guard connected == 0 else { return }
-    _ = bytes.withUnsafeBytes { Glibc.send(number, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
+    guard connected == 0 else {
+        close(number)
+        return -1
+    }
+    return number
 }
