@@ -114,7 +114,7 @@ let house: [House] = [
         outside: nio + [http1, nioTLS, tls, hummingbird, hummingbirdTLS, httpClient, x509, asn1, yaml, logging, lifecycle],
         tests: .init(imports: ["CYang"], outside: nio + [http1, tls, httpClient, crypto, x509, asn1, logging, lifecycle])),
     House(
-        name: "NodeRuntime", imports: ["QKDModel", "NodeAPI"],
+        name: "NodeRuntime", imports: ["QKDModel", "NodeAPI", "CSystemd"],
         outside: nio + [http1, hummingbird, httpClient, lifecycle, unixSignals, logging, yaml],
         tests: .init(imports: ["QKDModel", "NodeAPI"], outside: nio + [logging])),
     // 4 faces

@@ -1,6 +1,6 @@
 // Certificates: loading what the configuration names, and reading who a peer is.
 
-import Foundation
+package import Foundation
 package import NIOSSL
 import SwiftASN1
 import Synchronization
@@ -40,6 +40,25 @@ extension TLSFiles {
         configuration.certificateVerification = .noHostnameVerification
         configuration.minimumTLSVersion = minimum
         return configuration
+    }
+
+    /// Everything that can be known before a start: that the files can be read, belong together, and are in force.
+    func check(_ face: String, now: Date) throws {
+        let configuration = try server(minimum: .tlsv12)
+        guard (try? NIOSSLContext(configuration: configuration)) != nil else {
+            throw KeyStoreError.certificate("'\(key)' is not the private key of '\(certificate)'")
+        }
+        let until = try expiry()
+        guard until > now else { throw KeyStoreError.certificate("'\(certificate)' of \(face) expired at \(until.formatted(.iso8601))") }
+    }
+
+    /// When the own certificate, or one of its chain, ends first.
+    package func expiry() throws -> Date {
+        let found: [NIOSSLCertificate]
+        do { found = try NIOSSLCertificate.fromPEMFile(certificate) } catch { throw unusable(certificate, error) }
+        let ends = try found.map { try Certificate(derEncoded: try $0.toDERBytes()).notValidAfter }
+        guard let first = ends.min() else { throw KeyStoreError.certificate("'\(certificate)' holds no certificate") }
+        return first
     }
 
     private func load() throws -> ([NIOSSLCertificateSource], NIOSSLPrivateKeySource, NIOSSLTrustRoots) {

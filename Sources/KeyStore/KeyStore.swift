@@ -1,8 +1,9 @@
 // The key store of one node (LKMS): stores, synchronises and delivers keys.
 //
-//   Core      blocks and keys in SQLite, sealed at rest; the ledger that says which bits may be given away by whom
-//   Sync      the KM link to the store of another node (docs/wire/km-link.md)
-//   API014    ETSI GS QKD 014 for applications
+//   Core          blocks and keys in SQLite, sealed at rest; the ledger that says which bits may be given away by whom
+//   Sync          the KM link to the store of another node (docs/wire/km-link.md)
+//   API014        ETSI GS QKD 014 for applications
+//   Applications  who asks: registration, limits, accounts
 //
 // Life of a block:   held --confirm--> confirmed --all ranges taken--> spent
 //                      \------------------\--mismatch, zeroise, too old--> void
@@ -16,6 +17,7 @@
 //
 // Sources: ETSI GS QKD 014 V1.1.1; Wegman and Carter 1981 (tags); NIST SP 800-38D (AES-GCM).
 
+public import Foundation
 public import QKDModel
 
 /// What can go wrong in the key store. No case carries key.
@@ -41,6 +43,7 @@ public enum KeyStoreError: Error, Equatable, CustomStringConvertible {
     case padOffset(offset: UInt64, cursor: UInt64)
     case badMessage(String)
     case noSuchKey
+    case noSuchApplication(UUID)
     case notForCaller
     case notEnoughKey(String)
     case peerUnavailable(String)
@@ -65,6 +68,7 @@ public enum KeyStoreError: Error, Equatable, CustomStringConvertible {
             "pad offset \(offset) lies below the cursor \(cursor): a message was replayed, or a database was restored from an old copy"
         case .badMessage(let what): "a message on the KM link breaks the format: \(what)"
         case .noSuchKey: "one or more keys specified are not found on KME"
+        case .noSuchApplication(let id): "there is no application \(id)"
         case .notForCaller: "the caller was not named as recipient of one or more keys"
         case .notEnoughKey(let what): "not enough key: \(what)"
         case .peerUnavailable(let what): "the far key store cannot be reached: \(what)"

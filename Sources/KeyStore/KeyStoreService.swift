@@ -48,6 +48,9 @@ public struct KeyStoreConfiguration: Sendable {
     public var capacityBits = 1 << 33
     /// How long the peer may take to reserve.
     public var patience = Duration.seconds(3)
+    /// Folder with the secrets of peers that are added at run time; nil: none may be.
+    public var secrets: String?
+    public var policy = ApplicationPolicy()
 
     public init(
         node: NodeID, database: String, masterKey: String, api: Face, km: Face, peers: [Peer], applications: [SAEID: NodeID]
@@ -66,6 +69,7 @@ public struct KeyStoreConfiguration: Sendable {
         guard keySizeBits % 8 == 0, (64...8192).contains(keySizeBits) else {
             throw .configuration("key_size \(keySizeBits) is not a multiple of 8 from 64 to 8192")
         }
+        try policy.check()
         guard capacityBits > 0 else { throw .configuration("capacity \(capacityBits) is not above 0") }
         for (index, peer) in peers.enumerated() {
             if peer.node == node { throw .configuration("node \(node) is listed as its own peer") }
@@ -98,6 +102,13 @@ public struct StorePeerReport: Sendable {
     public var state: State
     public var reason: String?
     public var padSendBytes, padReceiveBytes, connections, refusedMessages: Int
+    public var address: HostPort
+    public var certificateName: String
+    public var addedAtRunTime: Bool
+    public var applications: [SAEID]
+    /// Of all links to it.
+    public var storedBits: Int
+    public var inRate, outRate: Double
 }
 
 /// The key store of one node.
@@ -105,34 +116,57 @@ public final class KeyStoreService: Sendable {
     public let configuration: KeyStoreConfiguration
     public let journal: StoreJournal
     package let store: Store
-    package let peers: [NodeID: KMPeer]
+    package let applications: Applications
+    package let directory: Directory
+    let book = PeerBook()
     private let transport: KMTransport
     private let names = CertificateNames()
-    private let logger: Logger
+    let logger: Logger
+    private let random: any RandomSource
+    /// One change of the peers at a time.
+    let changing = AsyncLock()
+    /// Told by each working loop that it got something done, or (false) that it has ended in order.
+    private let progress: @Sendable (String, Bool) -> Void
     private let rates = Mutex<[LinkID: RateWindow]>([:])
     private let bound = Mutex<(api: Int?, km: Int?)>((nil, nil))
 
     /// Looks at everything that a start reads, without opening the database: one may be in use by a running store.
     ///
-    /// - Throws: `KeyStoreError` with what is missing and where.
-    public static func check(_ configuration: KeyStoreConfiguration) throws {
-        try configuration.check()
-        _ = try KMTransport(files: configuration.km.files, names: CertificateNames(), group: MultiThreadedEventLoopGroup.singleton)
-        _ = try NIOSSLContext(configuration: configuration.api.files.server(minimum: .tlsv12))
-        for peer in configuration.peers { _ = try SecretFile.read(peer.secret, sizes: secretSizes) }
+    /// - Returns: all that is missing or cannot be used, and where; secrets are the caller's to look at first.
+    public static func problems(in configuration: KeyStoreConfiguration, now: Date = Date()) -> [KeyStoreError] {
+        var problems: [KeyStoreError] = []
+        func attempt(_ body: () throws -> Void) {
+            do { try body() } catch {
+                let problem = error as? KeyStoreError ?? .certificate("\(error)")
+                if !problems.contains(problem) { problems.append(problem) }
+            }
+        }
+        attempt { try configuration.check() }
+        for (name, face) in [("km", configuration.km), ("api014", configuration.api)] {
+            attempt { try face.files.check(name, now: now) }
+        }
+        for peer in configuration.peers { attempt { _ = try SecretFile.read(peer.secret, sizes: secretSizes) } }
         let files = FileManager.default
-        guard files.fileExists(atPath: configuration.masterKey) || files.fileExists(atPath: configuration.database) else { return }
-        _ = try SecretFile.read(configuration.masterKey, sizes: 32...32)
+        if files.fileExists(atPath: configuration.masterKey) || files.fileExists(atPath: configuration.database) {
+            attempt { _ = try SecretFile.read(configuration.masterKey, sizes: 32...32) }
+        }
+        if let folder = configuration.secrets {
+            var isFolder: ObjCBool = false
+            if !files.fileExists(atPath: folder, isDirectory: &isFolder) || !isFolder.boolValue {
+                problems.append(.configuration("the folder of secrets '\(folder)' does not exist"))
+            }
+        }
+        return problems
     }
 
-    private static let secretSizes = 4096...(1 << 28)
+    static let secretSizes = 4096...(1 << 28)
 
     /// Opens the database, imports the installed secrets, reads the certificates.
     ///
     /// - Throws: `KeyStoreError` with what is missing and where.
     public init(
         _ configuration: KeyStoreConfiguration, logger: Logger, random: any RandomSource = KernelRandom(),
-        now: @escaping @Sendable () -> Date = { Date() }
+        progress: @escaping @Sendable (String, Bool) -> Void = { _, _ in }, now: @escaping @Sendable () -> Date = { Date() }
     ) throws {
         try configuration.check()
         self.configuration = configuration
@@ -146,19 +180,38 @@ public final class KeyStoreService: Sendable {
             path: configuration.database, masterKey: try Self.masterKey(configuration, random), rules: rules, random: random, now: now)
         self.store = store
         transport = try KMTransport(files: configuration.km.files, names: names, group: MultiThreadedEventLoopGroup.singleton)
-        var peers: [NodeID: KMPeer] = [:]
+        applications = try Applications(store: store, journal: journal, policy: configuration.policy, now: now)
+        directory = Directory(configuration.applications)
+        self.random = random
+        self.progress = progress
         for peer in configuration.peers {
-            let secret = try SecretFile.read(peer.secret, sizes: Self.secretSizes)
-            if try store.changeNow({ try $0.install(secret: secret, peer: peer.node) }) {
-                logger.info("installed secret imported", metadata: ["peer": "\(peer.node)", "bytes": "\(secret.count)"])
-            }
-            peers[peer.node] = KMPeer(
-                settings: .init(
-                    peer: peer.node, address: peer.address, certificateName: peer.certificateName, patience: configuration.patience),
-                store: store, transport: transport, journal: journal, homes: configuration.applications, logger: logger,
-                random: random)
+            try join(peer.node, peer.address, peer.certificateName, secret: peer.secret, added: nil)
         }
-        self.peers = peers
+        try rejoin()
+    }
+
+    /// The peers that were added at run time come back. What the configuration file says by now counts more.
+    private func rejoin() throws {
+        for plan in try store.changeNow({ try $0.addedPeers() }) {
+            do {
+                let path = try check(plan)
+                try join(plan.node, plan.address, plan.certificateName, secret: path, added: plan)
+                try directory.set(plan.applications, of: plan.node)
+            } catch { logger.error("a peer that was added is left out: \(error)", metadata: ["peer": "\(plan.node)"]) }
+        }
+    }
+
+    /// Imports the pair's secret and begins the link.
+    func join(_ node: NodeID, _ address: HostPort, _ certificateName: String, secret path: String, added: PeerPlan?) throws {
+        let secret = try SecretFile.read(path, sizes: Self.secretSizes)
+        if try store.changeNow({ try $0.install(secret: secret, peer: node) }) {
+            logger.info("installed secret imported", metadata: ["peer": "\(node)", "bytes": "\(secret.count)"])
+        }
+        let link = KMPeer(
+            settings: .init(peer: node, address: address, certificateName: certificateName, patience: configuration.patience),
+            store: store, transport: transport, journal: journal, directory: directory, applications: applications, logger: logger,
+            random: random)
+        book.put(.init(link: link, added: added))
     }
 
     /// A store whose database does not exist yet may start without a master key: one is made.
@@ -171,7 +224,9 @@ public final class KeyStoreService: Sendable {
     }
 
     /// Serves until cancelled: the KM links, the applications, and housekeeping.
-    public func run() async throws {
+    ///
+    /// - Parameter serving: called once both faces listen.
+    public func run(serving: @escaping @Sendable () -> Void = {}) async throws {
         let listener: any Channel
         do { listener = try await transport.listen(configuration.km.listen) { [self] in take($0) } } catch {
             throw KeyStoreError.configuration("km cannot listen on \(configuration.km.listen): \(error)")
@@ -181,8 +236,13 @@ public final class KeyStoreService: Sendable {
         defer { listener.close(promise: nil) }
         let api = try API014Server(service: self, names: names, logger: logger)
         try await withThrowingTaskGroup(of: Void.self) { group in
-            for peer in peers.values { group.addTask { await peer.run() } }
-            group.addTask { try await api.run { [self] port in bound.withLock { $0.api = port } } }
+            group.addTask { [book] in await book.serve() }
+            group.addTask {
+                try await api.run { [self] port in
+                    bound.withLock { $0.api = port }
+                    serving()
+                }
+            }
             group.addTask { [self] in await keepHouse() }
             // Only cancellation or a failure ends any of them.
             do { _ = try await group.next() } catch is CancellationError {}
@@ -201,8 +261,7 @@ public final class KeyStoreService: Sendable {
 
     private func take(_ result: Result<KMConnection, any Error>) {
         guard case .success(let connection) = result else { return }
-        let peer = configuration.peers.first { connection.names.contains($0.certificateName) }
-        guard let peer, let link = peers[peer.node], peer.node < configuration.node else {
+        guard let link = book.peer(named: connection.names), link.settings.peer < configuration.node else {
             logger.warning("a KM connection was refused", metadata: ["certificate": "\(connection.names.joined(separator: ", "))"])
             return connection.close()
         }
@@ -218,7 +277,7 @@ public final class KeyStoreService: Sendable {
     public func deposit(
         link: LinkID, block: BlockID, peer: NodeID, bits: SecretBytes, provenance: KeyProvenance, firstEnd: Bool
     ) async throws -> Bool {
-        guard let km = peers[peer] else { throw KeyStoreError.unknownPeer(peer) }
+        guard let km = book[peer]?.link else { throw KeyStoreError.unknownPeer(peer) }
         let outcome: DepositOutcome
         do {
             outcome = try await store.change {
@@ -253,7 +312,7 @@ public final class KeyStoreService: Sendable {
             let peer = try transaction.figures().first { $0.link == link }?.peer
             return (report, try peer.map { ($0, try transaction.voidsToTell($0)) })
         }
-        if let (peer, blocks) = tell { peers[peer]?.void(blocks, .zeroised) }
+        if let (peer, blocks) = tell { book[peer]?.link.void(blocks, .zeroised) }
         try await store.tidy()
         journal.note(.zeroised, link: link, bits: report.bits, keys: report.keys, "\(report.blocks) blocks of the link were erased")
         return report
@@ -283,14 +342,20 @@ public final class KeyStoreService: Sendable {
     }
 
     public func peerReports() async -> [StorePeerReport] {
+        let links = (try? await linkReports()) ?? []
         var reports: [StorePeerReport] = []
-        for (node, peer) in peers.sorted(by: { $0.key < $1.key }) {
-            let figures = await peer.status()
+        for (node, entry) in book.all.sorted(by: { $0.key < $1.key }) {
+            let figures = await entry.link.status()
+            let own = links.filter { $0.peer == node }
             let state: StorePeerReport.State = [.down: .down, .greeting: .connecting, .up: .up][figures.phase] ?? .down
             reports.append(
                 StorePeerReport(
                     peer: node, state: state, reason: state == .up ? nil : figures.reason, padSendBytes: figures.padSend,
-                    padReceiveBytes: figures.padReceive, connections: figures.connections, refusedMessages: figures.refused))
+                    padReceiveBytes: figures.padReceive, connections: figures.connections, refusedMessages: figures.refused,
+                    address: entry.link.settings.address, certificateName: entry.link.settings.certificateName,
+                    addedAtRunTime: entry.added != nil, applications: directory.applications(of: node),
+                    storedBits: own.reduce(0) { $0 + $1.storedBits }, inRate: own.reduce(0) { $0 + $1.inRate },
+                    outRate: own.reduce(0) { $0 + $1.outRate }))
         }
         return reports
     }
@@ -304,6 +369,12 @@ public final class KeyStoreService: Sendable {
         while (try? await Task.sleep(for: .seconds(2))) != nil {
             round += 1
             if let figures = try? await store.look({ try $0.figures() }) { sample(figures, at: Double(round) * 2) }
+            do {
+                try await applications.keepHouse()
+                // An empty change: the queue of changes moves, and the disk takes them.
+                try await store.change { _ in }
+                progress("store", true)
+            } catch { journal.raise(.database, .major, "\(error)") }
             guard round % 15 == 0 else { continue }
             do {
                 let now = ContinuousClock.now
@@ -313,8 +384,8 @@ public final class KeyStoreService: Sendable {
                 if expired.keys > 0 {
                     journal.note(.voided, keys: expired.keys, "\(expired.keys) reserved keys were never fetched and erased")
                 }
-                for (node, peer) in peers where !expired.blocks.isEmpty {
-                    peer.void(try await store.look { try $0.voidsToTell(node) }, .tooOld)
+                for (node, peer) in book.all where !expired.blocks.isEmpty {
+                    peer.link.void(try await store.look { try $0.voidsToTell(node) }, .tooOld)
                 }
                 for block in expired.blocks { journal.note(.voided, block: block, "block erased: the peer never confirmed it") }
                 try await store.tidy()

@@ -6,7 +6,10 @@ import Synchronization
 
 /// One thing that happened; programs turn it into NodeAPI's `StoreEvent` and into a log line.
 public struct StoreHappening: Sendable {
-    public enum Kind: String, Sendable { case peer, deposited, confirmed, delivered, voided, zeroised, alarm, cleared }
+    public enum Kind: String, Sendable {
+        case peer, deposited, confirmed, delivered, voided, zeroised, alarm, cleared
+        case applicationNew, applicationChanged, applicationDisconnected, consumption, peerAdded, peerRemoved
+    }
     public var kind: Kind
     public var link: LinkID?
     public var peer: NodeID?
@@ -14,6 +17,8 @@ public struct StoreHappening: Sendable {
     public var bits: Int?
     public var keys: Int?
     public var message: String
+    public var application: ApplicationRecord?
+    public var consumption: Consumption?
 }
 
 /// Something wrong, as long as it lasts.
@@ -69,7 +74,17 @@ public final class StoreJournal: Sendable {
         _ kind: StoreHappening.Kind, link: LinkID? = nil, peer: NodeID? = nil, block: BlockID? = nil, bits: Int? = nil, keys: Int? = nil,
         _ message: String
     ) {
-        let happening = StoreHappening(kind: kind, link: link, peer: peer, block: block, bits: bits, keys: keys, message: message)
+        tell(StoreHappening(kind: kind, link: link, peer: peer, block: block, bits: bits, keys: keys, message: message))
+    }
+
+    func note(_ kind: StoreHappening.Kind, _ application: ApplicationRecord, _ message: String, consumption: Consumption? = nil) {
+        tell(
+            StoreHappening(
+                kind: kind, peer: application.peer, bits: consumption?.bits, keys: consumption?.keys, message: message,
+                application: application, consumption: consumption))
+    }
+
+    private func tell(_ happening: StoreHappening) {
         for listener in inner.withLock({ Array($0.listeners.values) }) { listener.yield(happening) }
     }
 

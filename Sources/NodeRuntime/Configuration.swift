@@ -7,9 +7,9 @@ public enum Configuration {
     /// Reads a YAML file into `T`.
     ///
     /// Strict: a key that `T` does not ask for, a missing key, a value of the wrong kind and what `T`'s own `init(from:)`
-    /// refuses are all errors that name file, line and key. Numbers may be written `5e7` or `50_000_000`.
+    /// refuses are all errors that name file, line and key; all of them are told at once. Numbers may be written `5e7` or `50_000_000`.
     /// - Parameter partial: leaves keys that `T` does not ask for to other readers of the same file.
-    /// - Throws: `NodeRuntimeError.unreadable` or `.configuration`.
+    /// - Throws: `NodeRuntimeError.unreadable`, `.configuration`, or `.several` of these.
     public static func load<T: Decodable>(_ type: T.Type, from path: String, partial: Bool = false) throws(NodeRuntimeError) -> T {
         let text: String
         do {
@@ -28,8 +28,10 @@ public enum Configuration {
             throw .configuration(file: file, line: 1, key: "", problem: "the file is empty")
         }
         let reading = ConfigurationReading(file: file)
-        let value: T = try reading.value(of: root, at: [])
-        if !partial { try reading.refuseUnknownKeys(in: root, at: []) }
+        let value: T? = try? reading.value(of: root, at: [])
+        if !partial { reading.refuseUnknownKeys(in: root, at: []) }
+        if let problem = NodeRuntimeError.all(reading.problems) { throw problem }
+        guard let value else { throw .configuration(file: file, line: 1, key: "", problem: "it cannot be read") }
         return value
     }
 

@@ -8,10 +8,15 @@ public enum Daemon {
     /// Runs `services` until one of them ends or fails, or SIGTERM or SIGINT arrives. Then all are asked to finish, in
     /// reverse order, and cancelled after `limit`.
     ///
+    /// The manager that started the process hears of progress and of the end (`Supervision.shared`).
+    ///
     /// - Throws: what a service threw. A stop by signal is no error.
-    public static func run(_ services: [any Service], logger: Logger, limit: Duration = .seconds(10)) async throws {
+    public static func run(
+        _ services: [any Service], logger: Logger, limit: Duration = .seconds(10), supervision: Supervision = .shared
+    ) async throws {
+        // Last, so that it is asked to finish first: the manager knows before the other parts begin to end.
         var configuration = ServiceGroupConfiguration(
-            services: services.map {
+            services: (services + [supervision.service(logger: logger)]).map {
                 .init(
                     service: $0, successTerminationBehavior: .gracefullyShutdownGroup,
                     failureTerminationBehavior: .gracefullyShutdownGroup)

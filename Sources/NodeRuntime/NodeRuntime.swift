@@ -4,8 +4,11 @@
 //   and key.
 // - `LocalServer` and `LocalRoutes` serve NodeAPI's messages as HTTP/JSON on a Unix socket, so that
 //   `curl --unix-socket` is a client; events leave as server-sent events. `LocalClient` is the other end.
-// - `Logs` writes one line per event to standard error, in journald's form under systemd.
+// - `Logs` writes one line per event to standard error, or an entry with fields to the journal.
+// - `Supervision` tells systemd when a service is ready, that it makes progress, and that it ends.
 // - `Daemon` runs the parts of a service until SIGTERM or SIGINT and lets them finish.
+//
+// - `Preflight` is what `--check` looks at besides the file itself: secrets, folders, addresses.
 //
 // Life of a service: parse arguments, `Logs.bootstrap`, `Configuration.load`, join the parts, `Daemon.run`.
 // Nothing here knows keys: NodeAPI carries counts and states only.
@@ -18,6 +21,8 @@ public enum NodeRuntimeError: Error, Equatable, CustomStringConvertible {
     case unreadable(file: String, reason: String)
     /// A configuration file says something that cannot be used.
     case configuration(file: String, line: Int, key: String, problem: String)
+    /// More than one thing is wrong with a configuration.
+    indirect case several([NodeRuntimeError])
     /// A Unix socket path is longer than the kernel's 107 bytes.
     case socketPathTooLong(path: String)
     /// Another process listens on the socket.
@@ -40,6 +45,7 @@ public enum NodeRuntimeError: Error, Equatable, CustomStringConvertible {
         case .unreadable(let file, let reason): "cannot read configuration \(file): \(reason)"
         case .configuration(let file, let line, let key, let problem):
             "\(file):\(line): \(key.isEmpty ? "" : "key '\(key)': ")\(problem)"
+        case .several(let errors): errors.map(\.description).joined(separator: "\n")
         case .socketPathTooLong(let path):
             "the socket path '\(path)' has \(path.utf8.count) bytes and 107 is the limit: use a shorter path or one relative to the folder"
         case .socketInUse(let path): "another process listens on \(path): stop it or configure another socket"
@@ -50,5 +56,14 @@ public enum NodeRuntimeError: Error, Equatable, CustomStringConvertible {
         case .badMessage(let route, let reason): "\(route): the message does not fit its type: \(reason)"
         case .timeout(let route, let seconds): "\(route): no answer within \(seconds) s"
         }
+    }
+}
+
+extension NodeRuntimeError {
+    /// One error for all of them, by line; nil where there is none.
+    static func all(_ errors: [NodeRuntimeError]) -> NodeRuntimeError? {
+        func line(_ error: NodeRuntimeError) -> Int { if case .configuration(_, let line, _, _) = error { line } else { 0 } }
+        let sorted = errors.enumerated().sorted { (line($0.element), $0.offset) < (line($1.element), $1.offset) }.map(\.element)
+        return sorted.count > 1 ? .several(sorted) : sorted.first
     }
 }

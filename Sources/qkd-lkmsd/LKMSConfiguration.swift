@@ -23,6 +23,15 @@ struct LKMSConfiguration: Decodable {
         var sae: SAEID
         var node: NodeID
     }
+    /// What applications get that nobody has registered, and how all are accounted.
+    struct Policy: Decodable {
+        enum Provisional: String, Decodable, CaseIterable { case serve, refuse }
+        var provisional: Provisional?
+        /// bit/s of key that a provisional application may have.
+        var provisional_max_bandwidth: Int?
+        var accounting_seconds: Int?
+        var idle_seconds: Int?
+    }
 
     var node: NodeID
     var socket: String
@@ -37,6 +46,9 @@ struct LKMSConfiguration: Decodable {
     var key_size: Int?
     /// Each link's limit in store, in bits.
     var capacity_bits: Int?
+    /// Folder with the secrets of peers that are added at run time.
+    var secrets: String?
+    var policy: Policy?
     /// User ids that may deposit; by default the service's own.
     var deposit_users: [UInt32]?
 
@@ -60,6 +72,13 @@ struct LKMSConfiguration: Decodable {
         made.deliverEmulated = deliver_emulated ?? false
         if let key_size { made.keySizeBits = key_size }
         if let capacity_bits { made.capacityBits = capacity_bits }
+        made.secrets = secrets.map(path)
+        if let policy {
+            made.policy.provisional = policy.provisional == .refuse ? .refuse : .serve
+            made.policy.provisionalBandwidth = policy.provisional_max_bandwidth
+            if let seconds = policy.accounting_seconds { made.policy.accountingSeconds = seconds }
+            if let seconds = policy.idle_seconds { made.policy.idleSeconds = seconds }
+        }
         return made
     }
 

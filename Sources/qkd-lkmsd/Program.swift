@@ -28,32 +28,59 @@ struct Program: AsyncParsableCommand {
         Hardening.apply()
         Logs.bootstrap(program: "qkd-lkmsd")
         let logger = Logger(label: "qkd-lkmsd")
-        do { try await serve(logger) } catch let error where !(error is CancellationError) {
-            logger.error("\(error)")
+        do {
+            let file = try Configuration.load(LKMSConfiguration.self, from: config)
+            let folder = (config as NSString).deletingLastPathComponent
+            if check { return try look(file, folder) }
+            try await serve(file, folder, logger)
+        } catch let error where !(error is CancellationError) && !(error is ExitCode) {
+            Logs.report(error, logger, plainly: check)
             throw ExitCode.failure
         }
     }
 
-    private func serve(_ logger: Logger) async throws {
-        let file = try Configuration.load(LKMSConfiguration.self, from: config)
-        let folder = (config as NSString).deletingLastPathComponent
+    /// Everything that a start reads; nothing is changed, also beside a running service.
+    private func look(_ file: LKMSConfiguration, _ folder: String) throws {
+        var preflight = Preflight()
+        preflight.socket(file.resolve(file.socket, folder), for: "socket")
+        preflight.socket(file.resolve(file.deposit, folder), for: "deposit")
+        preflight.writableFolder((file.resolve(file.database, folder) as NSString).deletingLastPathComponent, for: "database")
+        do {
+            for problem in KeyStoreService.problems(in: try file.keyStore(folder: folder)) { preflight.problem("\(problem)") }
+        } catch { preflight.problem("\(error)") }
+        if !preflight.conclude(config) { throw ExitCode.failure }
+    }
+
+    private func serve(_ file: LKMSConfiguration, _ folder: String, _ logger: Logger) async throws {
+        Logs.always(["node": "\(file.node)"])
+        let supervision = Supervision.shared
+        supervision.expect("local", "deposits", "store")
         let store = try file.keyStore(folder: folder)
-        if check {
-            try KeyStoreService.check(store)
-            return print("\(config): usable")
-        }
         for path in [store.database, file.resolve(file.socket, folder), file.resolve(file.deposit, folder)] {
             try makeFolder(of: path)
         }
-        let service = try KeyStoreService(store, logger: logger)
+        let service = try KeyStoreService(store, logger: logger, progress: { $1 ? supervision.beat($0) : supervision.rest($0) })
         try await Daemon.run(
             [
-                LocalServer(socketPath: file.resolve(file.socket, folder), routes: LocalFace(service: service).routes(), logger: logger),
-                StoreService(store: service),
+                LocalServer(
+                    socketPath: file.resolve(file.socket, folder), routes: LocalFace(service: service).routes(), logger: logger,
+                    onRunning: { supervision.up("local") }),
+                StoreService(store: service), Work { await Self.tell(service, supervision) },
                 DepositService(
                     socketPath: file.resolve(file.deposit, folder), users: file.deposit_users.map(Set.init), store: service, logger: logger),
             ], logger: logger)
         logger.info("stopped")
+    }
+
+    /// Keeps the status text of the service up to date.
+    private static func tell(_ service: KeyStoreService, _ supervision: Supervision) async {
+        repeat {
+            let peers = await service.peerReports()
+            let up = peers.count { $0.state == .up }
+            let stored = peers.reduce(0) { $0 + $1.storedBits }
+            let alarms = service.journal.alarms.count
+            supervision.status("\(up) of \(peers.count) peers up, \(stored) bits in store\(alarms > 0 ? ", \(alarms) alarms" : "")")
+        } while (try? await Task.sleep(for: .seconds(5))) != nil
     }
 
     private func makeFolder(of path: String) throws {
@@ -66,7 +93,9 @@ struct Program: AsyncParsableCommand {
 /// The store under the service group.
 private struct StoreService: Service {
     let store: KeyStoreService
-    func run() async throws { try await cancelWhenGracefulShutdown { try await store.run() } }
+    func run() async throws {
+        try await cancelWhenGracefulShutdown { try await store.run(serving: { Supervision.shared.up("store") }) }
+    }
 }
 
 /// The deposit socket under the service group.
@@ -82,6 +111,7 @@ private struct DepositService: Service {
             handler: { [store, logger] in try await Self.store($0, store, logger) })
         try server.start()
         logger.info("deposits are taken", metadata: ["socket": "\(socketPath)"])
+        Supervision.shared.up("deposits")
         try? await gracefulShutdown()
         server.stop()
     }
@@ -98,7 +128,8 @@ private struct DepositService: Service {
             switch error {
             case .otherContent: throw KeyDepositError.otherContent(block.block, reason: "\(error)")
             case .storeFull: throw KeyDepositError.full(block.block, reason: "\(error)")
-            case .unknownPeer, .blockSize: throw KeyDepositError.notAccepted(block.block, reason: "\(error)")
+            case .unknownPeer: throw KeyDepositError.unknownPeer(block.block, reason: "\(error)")
+            case .blockSize: throw KeyDepositError.notAccepted(block.block, reason: "\(error)")
             default: throw KeyDepositError.unavailable(block.block, reason: "\(error)")
             }
         }

@@ -108,7 +108,7 @@ final class StorePair: Sendable {
         let request = KeyRequest(
             peer: peer, master: sae(index == 0 ? "app-almagro" : "app-norte"), slave: sae(index == 0 ? "app-norte" : "app-almagro"),
             count: count, keyBytes: bytes)
-        return try await #require(store.service.peers[peer]).keys(request)
+        return try await #require(store.service.link(to: peer)).keys(request)
     }
 
     func fetch(_ ids: [KeyID], at store: RunningStore, index: Int) async throws -> [DeliveredKey] {

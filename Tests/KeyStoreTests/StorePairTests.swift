@@ -253,7 +253,7 @@ import Testing
         #expect(await pair.isUp(stores[0], stores[1]))
         try await pair.deposit(noise(5000, 6), at: stores)
         #expect(try await eventually { try await pair.confirmedBits(stores[0], stores[1]) == [40_000, 40_000] })
-        let peer = try #require(stores[0].service.peers[norte])
+        let peer = try #require(stores[0].service.link(to: norte))
         await #expect {
             _ = try await peer.keys(KeyRequest(peer: norte, master: sae("app-second"), slave: sae("app-norte"), count: 1, keyBytes: 32))
         } throws: { "\($0)".contains("app-second") }

@@ -80,6 +80,35 @@ private let good = """
         #expect(refusal(good.replacing(old, with: new)).contains(message))
     }
 
+    /// Whoever misspelled a key hears of the misspelling too, not only of what is missing for it; and of everything else at once.
+    @Test func everythingThatIsWrongIsToldAtOnceByLine() {
+        let text = """
+            nod: almagro
+            enabled: perhaps
+            links:
+              - { id: "a b", los_db: 6, block_symbols: 5e7 }
+            weights: { norte: much }
+            """
+        #expect(
+            refusal(text).split(separator: "\n") == [
+                "node.yaml:1: 'node' is missing",
+                "node.yaml:1: key 'nod': is unknown here; known: enabled, links, node, weights",
+                "node.yaml:2: key 'enabled': 'perhaps' is no true or false",
+                "node.yaml:4: key 'links[0].id': 'a b' is no LinkID: use 1 to 64 letters, digits, '-', '_', '.' or ':', a letter or digit first",
+                "node.yaml:4: key 'links[0]': 'loss_db' is missing",
+                "node.yaml:4: key 'links[0].los_db': is unknown here; known: block_symbols, id, loss_db, note",
+                "node.yaml:5: key 'weights.norte': 'much' is no whole number from \(Int.min) to \(Int.max)",
+            ])
+    }
+
+    @Test func aWordThatIsNoneOfTheChoicesListsThem() {
+        struct File: Decodable { var role: DeviceRole }
+        #expect(throws: NodeRuntimeError.configuration(file: "f", line: 1, key: "role", problem: "'BOTH' is none of TRANSMITTER, RECEIVER"))
+        {
+            try Configuration.parse(File.self, text: "role: BOTH", file: "f")
+        }
+    }
+
     @Test func emptyAndAbsentFiles() throws {
         #expect(refusal("") == "node.yaml:1: the file is empty")
         #expect(throws: NodeRuntimeError.unreadable(file: "/nowhere/node.yaml", reason: "no such file")) {

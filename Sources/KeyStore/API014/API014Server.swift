@@ -94,6 +94,8 @@ struct API014Server: Sendable {
     private func answer(_ context: KMEContext, _ body: () async throws -> Response) async -> Response {
         do { return try await body() } catch let error as KMEError { return refusal(error) } catch let error as KeyStoreError {
             return refusal(KMEError(error))
+        } catch let error as ApplicationRefusal {
+            return refusal(KMEError(error))
         } catch {
             // The text may come from anywhere: it goes to the log, not to the application.
             logger.error("a request failed", metadata: ["error": "\(error)"])
@@ -103,7 +105,9 @@ struct API014Server: Sendable {
 
     private func refusal(_ error: KMEError) -> Response {
         let body = (try? JSONEncoder().encode(["message": error.message])) ?? Data("{}".utf8)
-        return json(.init(code: error.status), ByteBuffer(bytes: body))
+        var response = json(.init(code: error.status), ByteBuffer(bytes: body))
+        if let seconds = error.retryAfter { response.headers[.retryAfter] = "\(seconds)" }
+        return response
     }
 
     private func json(_ status: HTTPResponse.Status, _ body: ByteBuffer) -> Response {
@@ -131,9 +135,9 @@ struct API014Server: Sendable {
         guard let certificate = try? await context.channel.nioSSL_peerCertificate().get() else {
             throw KMEError.unauthorised("a client certificate is needed")
         }
-        let configuration = service.configuration
+        let (node, directory) = (service.configuration.node, service.directory)
         for name in names.names(of: certificate) {
-            if let application = SAEID(rawValue: name), configuration.applications[application] == configuration.node { return application }
+            if let application = SAEID(rawValue: name), directory.home(of: application) == node { return application }
         }
         throw KMEError.unauthorised("the calling SAE is not an application of this KME")
     }
@@ -147,7 +151,7 @@ struct API014Server: Sendable {
 
     /// The node that serves the other application.
     private func home(of application: SAEID) throws -> NodeID {
-        guard let home = service.configuration.applications[application] else {
+        guard let home = service.directory.home(of: application) else {
             throw KMEError.badRequest("SAE \(application) is not known to this KME")
         }
         guard home != service.configuration.node else {
@@ -171,7 +175,7 @@ struct API014Server: Sendable {
         let stored = try await service.store.look { try $0.storedKeys(peer: node, keyBytes: limits.keySize / 8).deliverable }
         let status = KMEStatus(
             source_KME_ID: ownName,
-            target_KME_ID: service.configuration.peers.first { $0.node == node }?.certificateName ?? node.rawValue,
+            target_KME_ID: service.book[node]?.link.settings.certificateName ?? node.rawValue,
             master_SAE_ID: master.rawValue, slave_SAE_ID: slave.rawValue, key_size: limits.keySize, stored_key_count: stored,
             max_key_count: limits.maximumCount, max_key_per_request: limits.perRequest, max_key_size: limits.keyBytes.upperBound * 8,
             min_key_size: limits.keyBytes.lowerBound * 8, max_SAE_ID_count: 0)
@@ -191,9 +195,18 @@ struct API014Server: Sendable {
             throw KMEError.badRequest("additional_slave_SAE_IDs is not supported: max_SAE_ID_count is 0")
         }
         let (count, bytes) = try limits.check(number: wish.number, size: wish.size)
-        guard let peer = service.peers[node] else { throw KeyStoreError.unknownPeer(node) }
+        guard let peer = service.book[node]?.link else { throw KeyStoreError.unknownPeer(node) }
+        let bits = count * bytes * 8
+        let admitted = try await service.applications.admit(server: master, client: slave, peer: node, servesServer: true, bits: bits)
         do {
-            let keys = try await peer.keys(KeyRequest(peer: node, master: master, slave: slave, count: count, keyBytes: bytes))
+            let keys: [DeliveredKey]
+            do {
+                let request = KeyRequest(peer: node, master: master, slave: slave, count: count, keyBytes: bytes)
+                keys = try await peer.keys(request, priority: admitted.priority)
+            } catch {
+                service.applications.giveBack(admitted.id, bits: bits)
+                throw error
+            }
             note(keys, "enc_keys", master, slave, node)
             return deliver(keys)
         } catch KeyStoreError.notEnoughKey(let what) {
@@ -207,8 +220,16 @@ struct API014Server: Sendable {
         try crowd.enter(slave)
         defer { crowd.leave(slave) }
         let ids = try await keyIDs(request)
-        let keys = try await service.store.change { try $0.fetch(ids, master: master, slave: slave) }
-        note(keys, "dec_keys", master, slave, service.configuration.applications[master])
+        let (home, applications) = (service.directory.home(of: master), service.applications)
+        if let home, home != service.configuration.node {
+            _ = try await applications.admit(server: master, client: slave, peer: home, servesServer: false, bits: 0)
+        }
+        let keys = try await service.store.change { transaction in
+            let keys = try transaction.fetch(ids, master: master, slave: slave)
+            try applications.account(keys, server: master, client: slave, in: transaction)
+            return keys
+        }
+        note(keys, "dec_keys", master, slave, home)
         return deliver(keys)
     }
 

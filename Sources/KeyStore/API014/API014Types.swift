@@ -44,6 +44,8 @@ struct Anything: Decodable, Equatable {
 package struct KMEError: Error, Equatable {
     package var status: Int
     package var message: String
+    /// Seconds after which another try may succeed.
+    package var retryAfter: Int?
 
     static let sizeNotBytes = KMEError(status: 400, message: "size shall be a multiple of 8")
     static let mandatoryExtension = KMEError(status: 400, message: "not all extension_mandatory parameters are supported")
@@ -59,6 +61,17 @@ package struct KMEError: Error, Equatable {
         case .notForCaller: self = .unauthorised("the calling SAE was not specified as recipient of one or more of the keys")
         case .refusedByPeer("emulated"): self = .unavailable(Self.emulated)
         default: self = .unavailable("\(error)")
+        }
+    }
+
+    /// What an application hears that is not served: 401 where a person has to act, 503 where waiting helps.
+    init(_ refusal: ApplicationRefusal) {
+        switch refusal {
+        case .disabled, .expired: self = .unauthorised(refusal.message)
+        case .provisional, .tooMany: self = .unavailable(refusal.message)
+        case .bandwidth(_, let seconds):
+            self = .unavailable(refusal.message)
+            retryAfter = seconds
         }
     }
 

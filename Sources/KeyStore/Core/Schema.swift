@@ -40,6 +40,7 @@ enum Schema {
         migrator.registerMigration("1") { try $0.execute(sql: version1) }
         migrator.registerMigration("2") { try $0.execute(sql: version2) }
         migrator.registerMigration("3") { try $0.execute(sql: version3) }
+        migrator.registerMigration("4") { try $0.execute(sql: version4) }
         return migrator
     }
 
@@ -110,5 +111,25 @@ enum Schema {
         ALTER TABLE pad ADD COLUMN open INTEGER NOT NULL DEFAULT 1;
         ALTER TABLE block ADD COLUMN refill_settled INTEGER NOT NULL DEFAULT 1;
         CREATE INDEX block_unsettled ON block (peer) WHERE refill_settled = 0;
+        """
+
+    /// Applications and their accounts, peers that were added at run time.
+    private static let version4 = """
+        CREATE TABLE application (
+            id BLOB PRIMARY KEY, server TEXT NOT NULL, client TEXT NOT NULL, peer TEXT NOT NULL, serves_server INTEGER NOT NULL,
+            app_id BLOB UNIQUE, state TEXT NOT NULL, priority INTEGER NOT NULL, qos TEXT NOT NULL, expires REAL,
+            created REAL NOT NULL, first_request REAL, last_request REAL,
+            bits INTEGER NOT NULL DEFAULT 0, keys INTEGER NOT NULL DEFAULT 0
+        ) WITHOUT ROWID;
+        CREATE TABLE consumption (
+            application BLOB NOT NULL REFERENCES application (id) ON DELETE CASCADE, start REAL NOT NULL, "end" REAL NOT NULL,
+            bits INTEGER NOT NULL, keys INTEGER NOT NULL, told INTEGER NOT NULL, PRIMARY KEY (application, start)
+        ) WITHOUT ROWID;
+        CREATE INDEX consumption_untold ON consumption ("end") WHERE told = 0;
+
+        CREATE TABLE peer (
+            node TEXT PRIMARY KEY, address TEXT NOT NULL, certificate_name TEXT NOT NULL, secret TEXT NOT NULL,
+            applications TEXT NOT NULL       -- SAE ids, a space between
+        ) WITHOUT ROWID;
         """
 }

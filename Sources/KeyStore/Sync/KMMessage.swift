@@ -55,7 +55,7 @@ package enum KMMessage: Equatable, Sendable {
     }
 
     package enum ReservedStatus: UInt8, Sendable, CaseIterable {
-        case reserved, unknownBlock, notFree, emulated, unknownSAE, unavailable
+        case reserved, unknownBlock, notFree, emulated, unknownSAE, unavailable, refused
     }
 
     package enum VoidReason: UInt8, Sendable, CaseIterable { case differs, zeroised, tooOld }

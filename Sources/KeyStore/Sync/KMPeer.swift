@@ -50,6 +50,7 @@ package actor KMPeer {
 
     struct Waiting {
         var request: KeyRequest
+        var priority: Int
         var answer: CheckedContinuation<[DeliveredKey], any Error>
     }
 
@@ -66,8 +67,10 @@ package actor KMPeer {
     let logger: Logger
     let clock: any Clock<Duration>
     /// Which node serves which application: this end reserves for its own only, and only what the peer's own ask for.
-    let homes: [SAEID: NodeID]
+    let directory: Directory
+    let applications: Applications
     let random: any RandomSource
+    private let progress: @Sendable (String, Bool) -> Void
     let stream: AsyncStream<Event>
     private nonisolated let events: AsyncStream<Event>.Continuation
 
@@ -84,6 +87,7 @@ package actor KMPeer {
     var downSince = Duration.zero
     enum Gathering { case no, running, over }
     var gathering = Gathering.no
+    var hasLeft = false
     /// Blocks of which the peer says that it does not know them: how often, and since when.
     var unknown: [BlockID: (times: Int, since: Duration)] = [:]
     /// Pad that is kept for hello and confirm, so that a refill can always come: also after many restarts.
@@ -93,17 +97,21 @@ package actor KMPeer {
     static let largestBatch = (requests: 512, keys: 8192)
 
     package init(
-        settings: Settings, store: Store, transport: KMTransport, journal: StoreJournal, homes: [SAEID: NodeID], logger: Logger,
-        clock: any Clock<Duration> = ContinuousClock(), random: any RandomSource = KernelRandom()
+        settings: Settings, store: Store, transport: KMTransport, journal: StoreJournal, directory: Directory,
+        applications: Applications, logger: Logger,
+        clock: any Clock<Duration> = ContinuousClock(), random: any RandomSource = KernelRandom(),
+        progress: @escaping @Sendable (String, Bool) -> Void = { _, _ in }
     ) {
         self.settings = settings
         self.store = store
         self.transport = transport
         self.journal = journal
-        self.homes = homes
+        self.directory = directory
+        self.applications = applications
         self.logger = logger
         self.clock = clock
         self.random = random
+        self.progress = progress
         session = KMSession(node: store.rules.node, peer: settings.peer, patience: settings.patience)
         sending = SendingPad(store: store, peer: settings.peer)
         receiving = ReceivingPad(store: store, peer: settings.peer)
@@ -114,11 +122,13 @@ package actor KMPeer {
 
     /// Keys for an application of this node, once the peer has reserved its copies.
     ///
+    /// - Parameter priority: requests of a higher one go first where several wait.
     /// - Throws: `KeyStoreError.notEnoughKey`, `.peerUnavailable` or `.refusedByPeer`.
-    package func keys(_ request: KeyRequest) async throws -> [DeliveredKey] {
-        guard session.phase == .up else { throw unavailable() }
+    package func keys(_ request: KeyRequest, priority: Int = 0) async throws -> [DeliveredKey] {
+        guard session.phase == .up, !hasLeft else { throw unavailable() }
         return try await withCheckedThrowingContinuation { continuation in
-            waiting.append(Waiting(request: request, answer: continuation))
+            let place = waiting.lastIndex { $0.priority >= priority }.map { $0 + 1 } ?? 0
+            waiting.insert(Waiting(request: request, priority: priority, answer: continuation), at: place)
             events.yield(.wanted)
         }
     }
@@ -128,6 +138,9 @@ package actor KMPeer {
     /// The link service has deposited a block.
     package nonisolated func held(_ block: BlockID) { events.yield(.held([block])) }
     package nonisolated func void(_ blocks: [BlockID], _ reason: KMMessage.VoidReason) { events.yield(.void(blocks, reason)) }
+
+    /// The peer is one no more: ends `run`.
+    package nonisolated func leave() { events.finish() }
 
     package func status() -> Figures {
         var figures = figures
@@ -151,8 +164,10 @@ package actor KMPeer {
             }
             group.cancelAll()
         }
+        hasLeft = true
+        progress("km \(settings.peer)", false)
         connection?.close()
-        failAll(KeyStoreError.peerUnavailable("this store is shutting down"))
+        failAll(KeyStoreError.peerUnavailable("this store is shutting down, or \(settings.peer) is no peer any more"))
     }
 
     /// The first-sorting node dials, again and again.
@@ -193,6 +208,7 @@ package actor KMPeer {
         case .tick:
             elapsed += .milliseconds(250)
             watch()
+            if elapsed.components.attoseconds == 0 { progress("km \(settings.peer)", true) }
             await perform(session.input(.tick, at: elapsed))
         }
     }

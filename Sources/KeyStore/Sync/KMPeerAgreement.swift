@@ -91,12 +91,22 @@ extension KMPeer {
     // MARK: Reservation, slave's end
 
     func reserve(_ items: [KMMessage.ReserveItem]) async throws -> [KMMessage.ReservedStatus] {
-        let (peer, node, homes) = (settings.peer, store.rules.node, homes)
+        let (peer, node) = (settings.peer, store.rules.node)
         do {
+            // A peer speaks for its own applications only, or one node could pose as another's.
+            var standing: [Pair: KMMessage.ReservedStatus] = [:]
+            for pair in Set(items.map { Pair(master: $0.master, slave: $0.slave) }) {
+                guard directory.home(of: pair.slave) == node, directory.home(of: pair.master) == peer else {
+                    standing[pair] = .unknownSAE
+                    continue
+                }
+                let may = try await applications.mayReserve(server: pair.master, client: pair.slave, peer: peer)
+                if !may { standing[pair] = .refused }
+            }
+            let refusals = standing
             return try await store.change { transaction in
                 try items.map { item in
-                    // A peer speaks for its own applications only, or one node could pose as another's.
-                    guard homes[item.slave] == node, homes[item.master] == peer else { return .unknownSAE }
+                    if let refusal = refusals[Pair(master: item.master, slave: item.slave)] { return refusal }
                     let outcome = try transaction.attempt {
                         try transaction.reserve(item.run, peer: peer, master: item.master, slave: item.slave)
                     }
@@ -109,10 +119,17 @@ extension KMPeer {
                     }
                 }
             }
+        } catch is ApplicationRefusal {
+            return items.map { _ in .refused }
         } catch {
             journal.raise(.database, .major, "\(error)")
             return items.map { _ in .unavailable }
         }
+    }
+
+    private struct Pair: Hashable {
+        var master: SAEID
+        var slave: SAEID
     }
 }
 

@@ -58,13 +58,17 @@ extension KMPeer {
             return Array(rest.prefix(entry.runs.count))
         }
         let work = zip(exchange.entries, verdicts).map { ($0.runs, $1) }
+        let requests = exchange.entries.map(\.waiting.request)
         do {
-            let outcomes = try await store.change { transaction in
-                try work.map { runs, verdict in
-                    try transaction.attempt { () -> [DeliveredKey]? in
+            let outcomes = try await store.change { [applications] transaction in
+                try zip(work, requests).map { work, request in
+                    let (runs, verdict) = work
+                    return try transaction.attempt { () -> [DeliveredKey]? in
                         for (run, status) in zip(runs, verdict) where status == .notFree { try transaction.spoil(run.ids) }
                         guard verdict.allSatisfy({ $0 == .reserved }) else { return nil }
-                        return try transaction.deliver(runs.flatMap(\.ids))
+                        let keys = try transaction.deliver(runs.flatMap(\.ids))
+                        try applications.account(keys, server: request.master, client: request.slave, in: transaction)
+                        return keys
                     }
                 }
             }
@@ -127,6 +131,7 @@ extension KMPeer {
         case .emulated: "keys that come from an emulator are not delivered there"
         case .unknownSAE: "it does not serve \(request.slave), or does not know \(request.master) as an application of this node"
         case .unavailable: "it cannot store now"
+        case .refused: "the application is disabled there, or not registered yet"
         }
     }
 
