@@ -2,8 +2,9 @@
 //
 // Posteriors lie in lane order, 16 to a vector (a chunk). A lane shift a is a rotation by a / 16 chunks, which costs nothing
 // (chunks are loaded from there), and one by a % 16 lanes, which works on bytes: two in-lane shuffles of neighbouring chunks. Messages are
-// kept in the order of the loaded chunks. A table of 128 bytes is eight shuffles: shuffle j gets index - 16 j, gives zero while
-// that is negative, and holds the difference (exclusive or) to the entries 16 below, so that all of them add up to the entry.
+// kept in the order of the loaded chunks. A table's 128 entries are 64 different ones (ldpc_decoder.c), found by folding the index,
+// and these are four shuffles: shuffle j gets index - 16 j, gives zero while that is negative, and holds the difference (exclusive
+// or) to the entries 16 below, so that all of them add up to the entry.
 
 #include "ldpc_internal.h"
 
@@ -24,8 +25,8 @@ typedef struct {
 } quad;
 
 typedef struct {
-    __m128i step[8];
-} table128;
+    __m128i step[4];
+} folded;
 
 INLINE __m256i load(const void *p) { return _mm256_loadu_si256(p); }
 INLINE void store(void *p, __m256i v) { _mm256_storeu_si256(p, v); }
@@ -35,26 +36,55 @@ INLINE void store_pair(void *p, pair v) {
     store((char *)p + 32, v.part[1]);
 }
 
-INLINE table128 make_table(const uint8_t *entries) {
-    table128 t;
+INLINE folded differences(const uint8_t different[64]) {
+    folded t;
     __m128i below = _mm_setzero_si128();
-    for (int j = 0; j < 8; j++) {
-        const __m128i here = _mm_loadu_si128((const void *)(entries + 16 * j));
+    for (int j = 0; j < 4; j++) {
+        const __m128i here = _mm_loadu_si128((const void *)(different + 16 * j));
         t.step[j] = _mm_xor_si128(here, below);
         below = here;
     }
     return t;
 }
 
-/// Entries of a table that is zero from index 16 (`steps` - 1) on; any table with all eight steps.
-INLINE pair look_up(const table128 *t, pair index, const int steps) {
-    pair sum = {{_mm256_setzero_si256(), _mm256_setzero_si256()}};
+/// Tables of core rows and of LDGM rows (their phi).
+INLINE folded make_table(const uint8_t *entries) {
+    uint8_t different[64];
+    for (int k = 0; k < 32; k++) different[k] = entries[k];
+    for (int k = 0; k < 16; k++) different[32 + k] = entries[32 + 2 * k];
+    for (int k = 0; k < 16; k++) different[48 + k] = entries[64 + 4 * k];
+    return differences(different);
+}
+
+/// Index 0 ..< 128 to 0 ..< 64: k, 16 + k / 2 or 32 + k / 4, whichever is least.
+INLINE pair fold(pair k) {
+    for (int h = 0; h < 2; h++) {
+        const __m256i half = _mm256_avg_epu8(k.part[h], _mm256_set1_epi8(31)), quarter = _mm256_avg_epu8(half, _mm256_set1_epi8(47));
+        k.part[h] = _mm256_min_epu8(k.part[h], _mm256_min_epu8(half, quarter));
+    }
+    return k;
+}
+
+/// Index 0 ..< 128 to 0 ..< 48: k, 16 + k / 2 or 47, whichever is least.
+INLINE pair fold48(pair k) {
+    for (int h = 0; h < 2; h++) {
+        const __m256i half = _mm256_avg_epu8(k.part[h], _mm256_set1_epi8(31));
+        k.part[h] = _mm256_min_epu8(_mm256_min_epu8(k.part[h], half), _mm256_set1_epi8(47));
+    }
+    return k;
+}
+
+/// Entries at folded indices, of a table whose entries from 16 `steps` on are not asked for, or zero from 16 (`steps` - 1) on.
+INLINE pair look_up(const folded *t, pair index, const int steps) {
+    pair sum;
 #pragma clang loop unroll(full)
-    for (int j = 0; j < steps; j++) {
-        const __m256i entries = _mm256_broadcastsi128_si256(t->step[j]), below = _mm256_set1_epi8((char)(16 * j));
+    for (int h = 0; h < 2; h++) {
+        sum.part[h] = _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(t->step[0]), index.part[h]);
 #pragma clang loop unroll(full)
-        for (int h = 0; h < 2; h++)
-            sum.part[h] = _mm256_xor_si256(sum.part[h], _mm256_shuffle_epi8(entries, _mm256_sub_epi8(index.part[h], below)));
+        for (int j = 1; j < steps; j++) {
+            const __m256i rest = _mm256_sub_epi8(index.part[h], _mm256_set1_epi8((char)(16 * j)));
+            sum.part[h] = _mm256_xor_si256(sum.part[h], _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(t->step[j]), rest));
+        }
     }
     return sum;
 }
@@ -123,30 +153,33 @@ INLINE void store_block(int16_t *block, const cursor *c, quad v) {
 
 // MARK: Values and messages
 
-INLINE __m256i widened(pair m, int i, int weight) {
-    const __m256i half = m.part[i / 2];
-    const __m256i wide = _mm256_cvtepi8_epi16(i % 2 ? _mm256_extracti128_si256(half, 1) : _mm256_castsi256_si128(half));
+/// 16 messages at a time, widened from memory (a message that was just stored comes back from the store queue).
+INLINE __m256i widened(const int8_t *m, int i, int weight) {
+    const __m256i wide = _mm256_cvtepi8_epi16(_mm_loadu_si128((const void *)(m + 16 * i)));
     return weight == CORE_WEIGHT ? _mm256_slli_epi16(wide, 2) : wide;
 }
 
-INLINE quad take_out(quad v, pair m, int weight) {
+INLINE quad take_out(quad v, const int8_t *m, int weight) {
     for (int i = 0; i < 4; i++) v.chunk[i] = _mm256_sub_epi16(v.chunk[i], widened(m, i, weight));
     return v;
 }
 
-INLINE quad put_back(quad v, pair m, int weight) {
+INLINE quad put_back(quad v, const int8_t *m, int weight) {
     for (int i = 0; i < 4; i++) v.chunk[i] = _mm256_add_epi16(v.chunk[i], widened(m, i, weight));
     return v;
 }
 
-/// Values, shifted right and saturated to bytes, in check order.
-INLINE pair packed(quad v, int right, int shift) {
+/// Values, shifted right and saturated to bytes, in the order of the loaded chunks.
+INLINE pair narrowed(quad v, int right) {
     for (int i = 0; i < 4; i++) v.chunk[i] = _mm256_srai_epi16(v.chunk[i], right);
     pair k;
     for (int h = 0; h < 2; h++)
         k.part[h] = _mm256_permute4x64_epi64(_mm256_packs_epi16(v.chunk[2 * h], v.chunk[2 * h + 1]), 0xd8);
-    return gather(k, shift);
+    return k;
 }
+
+/// The same in check order.
+INLINE pair packed(quad v, int right, int shift) { return gather(narrowed(v, right), shift); }
 
 INLINE pair magnitude(pair k) {
     for (int h = 0; h < 2; h++) k.part[h] = _mm256_xor_si256(k.part[h], _mm256_cmpgt_epi8(_mm256_setzero_si256(), k.part[h]));
@@ -160,6 +193,17 @@ INLINE pair xored(pair a, pair b) {
 
 INLINE pair added(pair a, pair b) {
     for (int h = 0; h < 2; h++) a.part[h] = _mm256_adds_epi8(a.part[h], b.part[h]);
+    return a;
+}
+
+INLINE pair averaged(pair a, pair b) {
+    for (int h = 0; h < 2; h++) a.part[h] = _mm256_avg_epu8(a.part[h], b.part[h]);
+    return a;
+}
+
+/// 63 from 63 on.
+INLINE pair bounded(pair a) {
+    for (int h = 0; h < 2; h++) a.part[h] = _mm256_min_epu8(a.part[h], _mm256_set1_epi8(63));
     return a;
 }
 
@@ -187,14 +231,14 @@ INLINE int negative(pair v) {
 
 // MARK: Rows
 
-/// phi in 7 bits is zero from index 80 on for every posterior step up to 64.
-enum { PHI_STEPS = 6 };
+/// The upper byte of 16-bit phi is zero from index 32 on for every posterior step up to 64.
+enum { HIGH_STEPS = 3, LDGM_PHI_STEPS = 3, ALL_STEPS = 4 };
 
 INLINE void ldgm_row_of(ldpc_decoder *d, int row, const int degree) {
     const ldpc_code *c = d->code;
     const int blocks = c->blocks;
     const uint32_t first_edge = c->row_start[row];
-    const table128 phi_table = make_table(d->lookup.phi), inverse = make_table(d->lookup.inverse);
+    const folded phi_table = make_table(d->lookup.phi), inverse = differences(d->lookup.inverse);
     const size_t first = (size_t)(row - c->core_rows) * (size_t)blocks;
     int8_t *message = d->message + (size_t)first_edge * (size_t)blocks * LANES;
     cursor edge[MAX_LDGM_DEGREE];
@@ -206,22 +250,25 @@ INLINE void ldgm_row_of(ldpc_decoder *d, int row, const int degree) {
 #pragma clang loop unroll(full)
         for (int j = 0; j < degree; j++) {
             block[j] = next_block(&edge[j], blocks);
-            value[j] = take_out(load_block(block[j], &edge[j]), load_pair(message + LANES * j), 1);
-            sign[j] = packed(value[j], INDEX_SHIFT, edge[j].shift);
-            phi[j] = look_up(&phi_table, magnitude(sign[j]), PHI_STEPS);
+            value[j] = take_out(load_block(block[j], &edge[j]), message + LANES * j, 1);
+            sign[j] = narrowed(value[j], INDEX_SHIFT);
+            if (j) sign[j] = gather(sign[j], edge[j].shift);  // the first edge has no lane shift
+            phi[j] = look_up(&phi_table, fold48(magnitude(sign[j])), LDGM_PHI_STEPS);
             total = xored(total, sign[j]);
         }
         const pair channel = load_pair(d->channel_phi + (first + (size_t)i) * LANES);
 #pragma clang loop unroll(full)
         for (int j = 0; j < degree; j++) {
+            const int last = j == degree - 1 ? degree - 2 : degree - 1;
             pair sum = channel;
 #pragma clang loop unroll(full)
-            for (int k = 0; k < degree; k++)
+            for (int k = 0; k < last; k++)
                 if (k != j) sum = added(sum, phi[k]);
-            const pair out = signed_by(look_up(&inverse, sum, 8), xored(total, sign[j]));
-            const pair m = j ? scatter(out, edge[j].shift) : out;  // the first edge has no lane shift
+            const pair half_sum = averaged(sum, phi[last]);
+            const pair out = signed_by(look_up(&inverse, bounded(half_sum), ALL_STEPS), xored(total, sign[j]));
+            const pair m = j ? scatter(out, edge[j].shift) : out;
             store_pair(message + LANES * j, m);
-            store_block(block[j], &edge[j], put_back(value[j], m, 1));
+            store_block(block[j], &edge[j], put_back(value[j], message + LANES * j, 1));
         }
     }
 }
@@ -239,8 +286,8 @@ typedef struct {
     pair low, high;
 } phi16;
 
-INLINE phi16 wide_phi(const table128 *low, const table128 *high, pair index) {
-    const pair l = look_up(low, index, 8), h = look_up(high, index, 8);
+INLINE phi16 wide_phi(const folded *low, const folded *high, pair index) {
+    const pair l = look_up(low, index, ALL_STEPS), h = look_up(high, index, HIGH_STEPS);
     phi16 f;
     for (int i = 0; i < 2; i++) {
         f.low.part[i] = _mm256_unpacklo_epi8(l.part[i], h.part[i]);
@@ -258,7 +305,7 @@ INLINE phi16 plus(phi16 a, phi16 b) {
 }
 
 /// Core message magnitudes from the sum of all phi without one of them.
-INLINE pair core_inverse(phi16 total, phi16 own, const table128 *fine, const table128 *coarse) {
+INLINE pair core_inverse(phi16 total, phi16 own, const folded *fine, const folded *coarse) {
     pair exact, rough;
     for (int i = 0; i < 2; i++) {
         const __m256i low = _mm256_sub_epi16(total.low.part[i], own.low.part[i]);
@@ -267,7 +314,7 @@ INLINE pair core_inverse(phi16 total, phi16 own, const table128 *fine, const tab
         const __m256i bytes = _mm256_packus_epi16(_mm256_srli_epi16(low, COARSE_SHIFT), _mm256_srli_epi16(high, COARSE_SHIFT));
         rough.part[i] = _mm256_min_epu8(bytes, _mm256_set1_epi8(127));
     }
-    const pair f = look_up(fine, magnitude(exact), 8), r = look_up(coarse, rough, 8);
+    const pair f = look_up(fine, fold(magnitude(exact)), ALL_STEPS), r = look_up(coarse, fold(rough), ALL_STEPS);
     pair result;
     for (int i = 0; i < 2; i++) result.part[i] = _mm256_blendv_epi8(f.part[i], r.part[i], exact.part[i]);
     return result;
@@ -277,8 +324,8 @@ static int core_row(ldpc_decoder *d, int row) {
     const ldpc_code *c = d->code;
     const int blocks = c->blocks, degree = (int)(c->row_start[row + 1] - c->row_start[row]);
     const uint32_t first_edge = c->row_start[row];
-    const table128 low_table = make_table(d->lookup.phi_low), high_table = make_table(d->lookup.phi_high);
-    const table128 fine = make_table(d->sure ? d->lookup.fine_sure : d->lookup.fine), coarse = make_table(d->lookup.coarse);
+    const folded low_table = make_table(d->lookup.phi_low), high_table = make_table(d->lookup.phi_high);
+    const folded fine = make_table(d->sure ? d->lookup.fine_sure : d->lookup.fine), coarse = make_table(d->lookup.coarse);
     int8_t *message = d->message + (size_t)first_edge * (size_t)blocks * LANES;
     cursor edge[MAX_CORE_DEGREE];
     for (int j = 0; j < degree; j++) edge[j] = start(d, c->edge[first_edge + (uint32_t)j]);
@@ -292,11 +339,11 @@ static int core_row(ldpc_decoder *d, int row) {
             block[j] = next_block(&edge[j], blocks);
             const quad now = load_block(block[j], &edge[j]);
             parity = xored(parity, packed(now, 0, edge[j].shift));
-            const quad value = take_out(now, load_pair(message + LANES * j), CORE_WEIGHT);
+            const quad value = take_out(now, message + LANES * j, CORE_WEIGHT);
             store_block(block[j], &edge[j], value);
             sign[j] = packed(value, INDEX_SHIFT, edge[j].shift);
             total = xored(total, sign[j]);
-            phi[j] = wide_phi(&low_table, &high_table, magnitude(sign[j]));
+            phi[j] = wide_phi(&low_table, &high_table, fold(magnitude(sign[j])));
             sum = plus(sum, phi[j]);
         }
         bad += negative(parity);
@@ -304,7 +351,7 @@ static int core_row(ldpc_decoder *d, int row) {
             const pair out = signed_by(core_inverse(sum, phi[j], &fine, &coarse), xored(total, sign[j]));
             const pair m = scatter(out, edge[j].shift);
             store_pair(message + LANES * j, m);
-            store_block(block[j], &edge[j], put_back(load_block(block[j], &edge[j]), m, CORE_WEIGHT));
+            store_block(block[j], &edge[j], put_back(load_block(block[j], &edge[j]), message + LANES * j, CORE_WEIGHT));
         }
     }
     return bad;
@@ -327,5 +374,5 @@ static int core_parity(const ldpc_decoder *d, int row) {
 
 #pragma clang attribute pop
 
-const struct ldpc_kernel ldpc_avx2 = {ldpc_lanes, ldgm_row, core_row, core_parity};
+const struct ldpc_kernel ldpc_avx2 = {ldpc_lanes, ldpc_load_avx2, ldgm_row, core_row, core_parity};
 #endif

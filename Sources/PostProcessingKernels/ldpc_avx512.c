@@ -28,19 +28,19 @@ static inline table128 load_table(const uint8_t *p) { return (table128){load(p),
 static inline __m512i look_up(table128 t, __m512i index) { return _mm512_permutex2var_epi8(t.low, index, t.high); }
 
 /// Packing two int16 vectors works in 16-byte parts, even lanes before odd ones: lane t sits at 16 (t / 16) + 8 (t % 2) + (t % 16) / 2.
-/// This permutation brings packed bytes into check order for lane shift a: check l takes lane (l + a) mod 64.
-static inline __m512i gather_order(int a) {
-    const __m512i lane = _mm512_and_si512(_mm512_add_epi8(load(ldpc_lanes), _mm512_set1_epi8((char)a)), _mm512_set1_epi8(63));
-    const __m512i part = _mm512_and_si512(lane, _mm512_set1_epi8(0x30));
-    const __m512i odd = _mm512_slli_epi16(_mm512_and_si512(lane, _mm512_set1_epi8(1)), 3);
-    const __m512i half = _mm512_srli_epi16(_mm512_and_si512(lane, _mm512_set1_epi8(14)), 1);
-    return _mm512_or_si512(_mm512_or_si512(part, odd), half);
-}
+/// A permutation brings packed bytes into check order for lane shift a: check l takes lane (l + a) mod 64. Window a of two turns of
+/// these places is that permutation, and window 64 - a of two turns of 0 ... 63 leads back: column lane t takes check (t - a) mod 64.
+#define PACKED_PLACES                                                                                                              \
+    0, 8, 1, 9, 2, 10, 3, 11, 4, 12, 5, 13, 6, 14, 7, 15, 16, 24, 17, 25, 18, 26, 19, 27, 20, 28, 21, 29, 22, 30, 23, 31, 32, 40, \
+        33, 41, 34, 42, 35, 43, 36, 44, 37, 45, 38, 46, 39, 47, 48, 56, 49, 57, 50, 58, 51, 59, 52, 60, 53, 61, 54, 62, 55, 63
+#define LANE_PLACES                                                                                                                \
+    0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33,  \
+        34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, 63
 
-/// Column lane t takes check (t - a) mod 64.
-static inline __m512i scatter_order(int a) {
-    return _mm512_and_si512(_mm512_sub_epi8(load(ldpc_lanes), _mm512_set1_epi8((char)a)), _mm512_set1_epi8(63));
-}
+static const uint8_t packed_places[2 * LANES] = {PACKED_PLACES, PACKED_PLACES}, lane_places[2 * LANES] = {LANE_PLACES, LANE_PLACES};
+
+static inline __m512i gather_order(int a) { return load(packed_places + a); }
+static inline __m512i scatter_order(int a) { return load(lane_places + LANES - a); }
 
 /// An edge of a row while its blocks are walked.
 typedef struct {
@@ -102,11 +102,12 @@ __attribute__((always_inline)) static inline void ldgm_row_of(ldpc_decoder *d, i
         const __m512i channel = load(own + LANES * i);
 #pragma clang loop unroll(full)
         for (int j = 0; j < degree; j++) {
+            const int last = j == degree - 1 ? degree - 2 : degree - 1;
             __m512i sum = channel;
 #pragma clang loop unroll(full)
-            for (int k = 0; k < degree; k++)
+            for (int k = 0; k < last; k++)
                 if (k != j) sum = _mm512_adds_epi8(sum, phi[k]);
-            __m512i m = negate(look_up(inverse, sum), total ^ sign[j]);
+            __m512i m = negate(look_up(inverse, _mm512_avg_epu8(sum, phi[last])), total ^ sign[j]);
             if (j) m = _mm512_permutexvar_epi8(edge[j].scatter, m);  // the first edge has no lane shift
             store(message + LANES * j, m);
             store(block[j], _mm512_add_epi16(even[j], even_of(m, 1)));
@@ -195,5 +196,5 @@ static int core_parity(const ldpc_decoder *d, int row) {
 
 #pragma clang attribute pop
 
-const struct ldpc_kernel ldpc_avx512 = {lane_position, ldgm_row, core_row, core_parity};
+const struct ldpc_kernel ldpc_avx512 = {lane_position, ldpc_load_avx512, ldgm_row, core_row, core_parity};
 #endif

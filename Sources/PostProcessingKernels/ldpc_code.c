@@ -1,5 +1,6 @@
 // Codes: expanding and checking their tables, syndromes, and the fixed interleaver.
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,11 +8,24 @@
 
 int ldpc_code_count(void) { return ldpc_design_count; }
 
-ldpc_code *ldpc_code_open(int index) {
-    if (index < 0 || index >= ldpc_design_count) return NULL;
+static bool exists(int index) { return index >= 0 && index < ldpc_design_count; }
+
+/// Rows that one step leaves out: frames stay whole numbers of 512 bits.
+static int rows_per_step(const struct ldpc_design *d) { return d->blocks % 8 == 0 ? 1 : 2; }
+
+int ldpc_code_steps(int index) { return exists(index) ? ldpc_designs[index].tail_rows / rows_per_step(&ldpc_designs[index]) : 0; }
+double ldpc_code_efficiency(int index) { return exists(index) ? ldpc_designs[index].efficiency : 0; }
+
+ldpc_code *ldpc_code_open(int index, int step) {
+    if (!exists(index) || step < 0 || step > ldpc_code_steps(index)) return NULL;
     const struct ldpc_design *d = &ldpc_designs[index];
-    return ldpc_code_parse(d->id, d->core_columns, d->degree2_columns, d->core_rows, d->ldgm_rows, d->blocks, d->posterior_step,
-                           d->table, d->table_bytes);
+    const int rows = d->core_rows + d->ldgm_rows, kept = rows - step * rows_per_step(d);
+    size_t bytes = 0;
+    for (int row = 0; row < kept && bytes < d->table_bytes; row++) bytes += 1 + 3 * (size_t)d->table[bytes];
+    char id[sizeof((ldpc_code *)0)->id];
+    snprintf(id, sizeof id, step ? "%s+%d" : "%s", d->id, step);
+    return ldpc_code_parse(id, d->core_columns, d->degree2_columns, d->core_rows, kept - d->core_rows, d->blocks, d->posterior_step,
+                           d->table, kept == rows ? d->table_bytes : bytes);
 }
 
 /// Reads one row's edges; false when the row breaks a rule of the form.
@@ -19,7 +33,7 @@ static bool parse_row(ldpc_code *code, int row, const uint8_t **cursor, const ui
     if (*cursor == end) return false;
     const int degree = *(*cursor)++;
     const bool core = row < code->core_rows;
-    if (degree < 2 || degree > (core ? MAX_CORE_DEGREE : MAX_LDGM_DEGREE)) return false;
+    if (degree < 2 || degree > (core ? ldpc_core_degree_limit(code->posterior_step) : MAX_LDGM_DEGREE)) return false;
     if (end - *cursor < 3 * degree) return false;
     for (int j = 0; j < degree; j++, *cursor += 3) {
         const ldpc_edge edge = {.column = (*cursor)[0], .lane = (*cursor)[1], .block = (*cursor)[2]};
@@ -50,19 +64,19 @@ static uint64_t splitmix(uint64_t *state) {
     return z ^ (z >> 31);
 }
 
-/// Fisher-Yates from the top down, index = SplitMix64 (state 0x73647163 at the start) modulo the number of items left. The eight bits
-/// of one rotation share one norm; shuffling puts them into unrelated places of the graph.
-static void make_plane_order(ldpc_code *code) {
-    const uint32_t count = (uint32_t)((code->core_columns + code->ldgm_rows) * code->blocks);
-    uint64_t state = 0x73647163;
-    for (uint32_t p = 0; p < count; p++) code->plane_order[p] = p;
+/// Fisher-Yates from the top down, index = SplitMix64 (from `state` on) modulo the number of items left.
+static void shuffle(uint32_t *order, uint32_t count, uint64_t state) {
+    for (uint32_t p = 0; p < count; p++) order[p] = p;
     for (uint32_t p = count - 1; p > 0; p--) {
         const uint32_t q = (uint32_t)(splitmix(&state) % (p + 1));
-        const uint32_t held = code->plane_order[p];
-        code->plane_order[p] = code->plane_order[q];
-        code->plane_order[q] = held;
+        const uint32_t held = order[p];
+        order[p] = order[q];
+        order[q] = held;
     }
 }
+
+/// The eight bits of one rotation share one norm; shuffling the planes puts them into unrelated places of the graph.
+enum { PLANE_STATE = 0x73647163, DISCLOSURE_STATE = 0x64697363 };
 
 ldpc_code *ldpc_code_parse(const char *id, int core_columns, int degree2_columns, int core_rows, int ldgm_rows, int blocks,
                            int posterior_step, const uint8_t *table, size_t table_bytes) {
@@ -83,14 +97,16 @@ ldpc_code *ldpc_code_parse(const char *id, int core_columns, int degree2_columns
     code->row_start = calloc((size_t)code->rows + 1, sizeof *code->row_start);
     code->edge = calloc(table_bytes / 3 + 1, sizeof *code->edge);
     code->plane_order = calloc((size_t)(core_columns + ldgm_rows) * (size_t)blocks, sizeof *code->plane_order);
-    bool sound = code->row_start && code->edge && code->plane_order;
+    code->disclosure_order = calloc(ldpc_core_bits(code), sizeof *code->disclosure_order);
+    bool sound = code->row_start && code->edge && code->plane_order && code->disclosure_order;
     const uint8_t *cursor = table, *end = table + table_bytes;
     for (int row = 0; sound && row < code->rows; row++) sound = parse_row(code, row, &cursor, end);
     if (!sound || cursor != end || !core_degrees_hold(code)) {
         ldpc_code_close(code);
         return NULL;
     }
-    make_plane_order(code);
+    shuffle(code->plane_order, (uint32_t)((core_columns + ldgm_rows) * blocks), PLANE_STATE);
+    shuffle(code->disclosure_order, (uint32_t)ldpc_core_bits(code), DISCLOSURE_STATE);
     return code;
 }
 
@@ -99,6 +115,7 @@ void ldpc_code_close(ldpc_code *code) {
     free(code->row_start);
     free(code->edge);
     free(code->plane_order);
+    free(code->disclosure_order);
     free(code);
 }
 
@@ -111,6 +128,7 @@ int ldpc_core_rows(const ldpc_code *code) { return code->core_rows; }
 int ldpc_rows(const ldpc_code *code) { return code->rows; }
 int ldpc_blocks(const ldpc_code *code) { return code->blocks; }
 const uint32_t *ldpc_plane_order(const ldpc_code *code) { return code->plane_order; }
+const uint32_t *ldpc_disclosure_order(const ldpc_code *code) { return code->disclosure_order; }
 
 int ldpc_row_degree(const ldpc_code *code, int row) { return (int)(code->row_start[row + 1] - code->row_start[row]); }
 

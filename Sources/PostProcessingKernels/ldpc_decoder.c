@@ -18,7 +18,8 @@
 
 #include "ldpc_internal.h"
 
-enum { CHANNEL_ENTRIES = 4096, CHANNEL_SCALE = 512, POSTERIOR_LIMIT = 8191, DEFAULT_STALL = 14, SURE_AFTER = 5 };
+/// A revealed bit's posterior: beyond what all messages of a column can take from the channel's value, and half of int16's range.
+enum { DEFAULT_STALL = 14, SURE_AFTER = 5, REVEALED = 16000 };
 
 static const double PHI_SCALE = 28, CORE_PHI_SCALE = 512;
 
@@ -48,25 +49,35 @@ static uint8_t message(double z, double step) {
     return (uint8_t)(steps > 127 ? 127 : floor(steps + .5));
 }
 
+/// Tables are finer where they are steep, so that a processor without wide byte permutations needs to hold only 64 entries or 48.
+/// Core rows: entries 32 ..< 64 are equal in pairs, 64 ..< 128 in fours.
+static double core_middle(int k) { return k < 32 ? k : k < 64 ? (k & ~1) + .5 : (k & ~3) + 1.5; }
+
+/// LDGM rows: entries 32 ..< 62 are equal in pairs, 62 ..< 128 all.
+static double ldgm_middle(int k) { return k < 32 ? k : k < 62 ? (k & ~1) + .5 : 72; }
+
+/// 16-bit phi of the smallest magnitude.
+static int largest_phi(double step) { return (int)floor(phi(.35 * (1 << INDEX_SHIFT) / step) * CORE_PHI_SCALE + .5); }
+
+int ldpc_core_degree_limit(int posterior_step) {
+    const int limit = INT16_MAX / largest_phi(posterior_step);
+    return limit < MAX_CORE_DEGREE ? limit : MAX_CORE_DEGREE;
+}
+
 static void make_lookup(ldpc_lookup *t, double step) {
     const double width = (1 << INDEX_SHIFT) / step;  // LLR per index
     for (int k = 0; k < 128; k++) {
-        const double f = phi((k == 0 ? .35 : k + .5) * width);
-        const bool certain = k == 127;  // saturated: no doubt is passed on
-        const int wide = certain ? 0 : (int)floor(f * CORE_PHI_SCALE + .5);
-        t->phi[k] = (uint8_t)(certain ? 0 : fmin(127, floor(f * PHI_SCALE + .5)));
+        const double here = core_middle(k), first = .35 * width, coarse = (here + .5) * (1 << COARSE_SHIFT) / CORE_PHI_SCALE;
+        const bool last = k >= 124;  // saturated: as an LLR without doubt, as a sum of phi without knowledge
+        const int wide = last ? 0 : (int)floor(phi(k == 0 ? first : (here + .5) * width) * CORE_PHI_SCALE + .5);
+        t->phi[k] = (uint8_t)fmin(127, floor(phi(k == 0 ? first : (ldgm_middle(k) + .5) * width) * PHI_SCALE + .5));
         t->phi_low[k] = (uint8_t)wide;
         t->phi_high[k] = (uint8_t)(wide >> 8);
-        const bool doubtful = k == 127;  // saturated phi: nothing is known
-        t->inverse[k] = doubtful ? 0 : message(exp(-(k == 0 ? .25 : k) / PHI_SCALE), step);
-        t->fine[k] = message(exp(-(k == 0 ? .05 : k) / CORE_PHI_SCALE), step / CORE_WEIGHT);
+        t->inverse[k] = k >= 63 ? 0 : message(exp(-(k == 0 ? .25 : 2 * k - .5) / PHI_SCALE), step);
+        t->fine[k] = message(exp(-(k == 0 ? .05 : here) / CORE_PHI_SCALE), step / CORE_WEIGHT);
         t->fine_sure[k] = k == 0 ? message(exp(-.005 / CORE_PHI_SCALE), step / CORE_WEIGHT) : t->fine[k];
-        t->coarse[k] = doubtful ? 0 : message(exp(-(k + .5) * (1 << COARSE_SHIFT) / CORE_PHI_SCALE), step / CORE_WEIGHT);
+        t->coarse[k] = last ? 0 : message(exp(-coarse), step / CORE_WEIGHT);
     }
-}
-
-static void make_channel_table(uint8_t *table) {
-    for (int k = 0; k < CHANNEL_ENTRIES; k++) table[k] = (uint8_t)fmin(127, floor(phi((k + .5) / CHANNEL_SCALE) * PHI_SCALE + .5));
 }
 
 // MARK: Memory
@@ -100,14 +111,12 @@ ldpc_decoder *ldpc_decoder_open(const ldpc_code *code, kernel_level level) {
     memset(d, 0, sizeof *d);
     d->code = code;
     d->kernel = kernel_of(level);
-    d->channel_table = malloc(CHANNEL_ENTRIES);
-    if (!d->channel_table || !make_arena(d)) {
-        free(d->channel_table);
+    if (!make_arena(d)) {
         free(d);
         return NULL;
     }
     make_lookup(&d->lookup, code->posterior_step);
-    make_channel_table(d->channel_table);
+    ldpc_make_channel_table(d->channel_table, PHI_SCALE);
     return d;
 }
 
@@ -115,68 +124,14 @@ void ldpc_decoder_close(ldpc_decoder *d) {
     if (!d) return;
     ldpc_wipe(d->arena, d->arena_bytes);
     munmap(d->arena, d->arena_bytes);
-    free(d->channel_table);
     free(d);
 }
 
 // MARK: Loading
 
-static inline float sane(float llr) { return llr - llr == 0 ? llr : 0; }
-
-static void load_posteriors(ldpc_decoder *d, const float *llr, int16_t *block) {
-    const float step = (float)d->code->posterior_step;
-    int16_t steps[LANES];
-    for (int l = 0; l < LANES; l++) {
-        float value = sane(llr[l]) * step;
-        value = value < -POSTERIOR_LIMIT ? -POSTERIOR_LIMIT : value;
-        value = value > POSTERIOR_LIMIT ? POSTERIOR_LIMIT : value;
-        const int32_t whole = (int32_t)value;
-        steps[l] = (int16_t)(whole - (value < (float)whole));  // floor
-    }
-    const uint8_t *position = d->kernel->lane_position;
-    for (int l = 0; l < LANES; l++) block[position[l]] = steps[l];
-    ldpc_wipe(steps, sizeof steps);
-}
-
-/// Bits from 64 bytes that are 0 or 1: a multiplication brings eight of them together.
-static uint64_t bits_of(const uint8_t *bytes) {
-    uint64_t bits = 0;
-    for (int k = 0; k < 8; k++) {
-        uint64_t eight;
-        memcpy(&eight, bytes + 8 * k, 8);
-        bits |= (eight * 0x0102040810204080ull >> 56) << (8 * k);
-    }
-    return bits;
-}
-
-/// The row's own bit is known through the channel, and its sum with the core bits through the syndrome: sign = channel + syndrome.
-static void load_channel(ldpc_decoder *d, const float *llr, uint64_t syndrome, size_t block) {
-    int8_t *restrict magnitude = d->channel_phi + block * LANES;
-    const uint8_t *restrict table = d->channel_table;
-    int32_t index[LANES];
-    uint8_t negative[LANES];
-    for (int l = 0; l < LANES; l++) {
-        const float scaled = fabsf(sane(llr[l])) * CHANNEL_SCALE;
-        index[l] = (int32_t)(scaled < CHANNEL_ENTRIES - 1 ? scaled : CHANNEL_ENTRIES - 1);
-    }
-    for (int l = 0; l < LANES; l++) negative[l] = sane(llr[l]) < 0;
-    for (int l = 0; l < LANES; l++) magnitude[l] = (int8_t)table[index[l]];
-    d->channel_sign[block] = bits_of(negative) ^ syndrome;
-}
-
 static void load(ldpc_decoder *d, const float *llr, const uint64_t *syndrome) {
-    const ldpc_code *c = d->code;
-    const size_t core = (size_t)c->core_columns * (size_t)c->blocks, all = core + (size_t)c->ldgm_rows * (size_t)c->blocks;
-    const size_t core_checks = (size_t)c->core_rows * (size_t)c->blocks;
-    memcpy(d->core_syndrome, syndrome, core_checks * sizeof *syndrome);
-    for (size_t plane = 0; plane < all; plane++) {
-        const size_t word = c->plane_order[plane];
-        const float *values = llr + plane * LANES;
-        if (word < core)
-            load_posteriors(d, values, d->posterior + word * LANES);
-        else
-            load_channel(d, values, syndrome[core_checks + word - core], word - core);
-    }
+    memcpy(d->core_syndrome, syndrome, (size_t)d->code->core_rows * (size_t)d->code->blocks * sizeof *syndrome);
+    d->kernel->load(d, llr, syndrome);
 }
 
 // MARK: Schedule
@@ -244,14 +199,33 @@ static void read_core(const ldpc_decoder *d, uint64_t *word) {
     }
 }
 
-ldpc_result ldpc_decode(ldpc_decoder *d, const float *llr, const uint64_t *syndrome, ldpc_limits limits, uint64_t *word) {
-    load(d, llr, syndrome);
-    const ldpc_result result = run(d, limits);
-    memset(word, 0, ldpc_code_bits(d->code) / 8);
-    if (result.converged) {
-        read_core(d, word);
-        ldpc_complete(d->code, syndrome, word);
+void ldpc_begin(ldpc_decoder *d, const float *llr, const uint64_t *syndrome) { load(d, llr, syndrome); }
+
+ldpc_result ldpc_continue(ldpc_decoder *d, ldpc_limits limits) { return run(d, limits); }
+
+void ldpc_reveal(ldpc_decoder *d, const uint32_t *position, size_t count, const uint8_t *bits) {
+    for (size_t k = 0; k < count; k++) {
+        const int16_t certain = bits[k / 8] >> (k % 8) & 1 ? -REVEALED : REVEALED;
+        d->posterior[position[k] / LANES * LANES + d->kernel->lane_position[position[k] % LANES]] = certain;
     }
-    ldpc_wipe(d->arena, d->arena_bytes);
+}
+
+void ldpc_finish(ldpc_decoder *d, const uint64_t *syndrome, uint64_t *word) {
+    read_core(d, word);
+    ldpc_complete(d->code, syndrome, word);
+    ldpc_forget(d);
+}
+
+void ldpc_forget(ldpc_decoder *d) { ldpc_wipe(d->arena, d->arena_bytes); }
+
+ldpc_result ldpc_decode(ldpc_decoder *d, const float *llr, const uint64_t *syndrome, ldpc_limits limits, uint64_t *word) {
+    ldpc_begin(d, llr, syndrome);
+    const ldpc_result result = ldpc_continue(d, limits);
+    if (result.converged) {
+        ldpc_finish(d, syndrome, word);
+    } else {
+        memset(word, 0, ldpc_code_bits(d->code) / 8);
+        ldpc_forget(d);
+    }
     return result;
 }

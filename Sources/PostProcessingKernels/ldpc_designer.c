@@ -400,10 +400,28 @@ static void discard(designer *d) {
     for (int m = 1; m < MULTIPLES; m++) free(d->multiple[m]), free(d->multiple_start[m]);
 }
 
-static size_t write_table(const designer *d, uint8_t *table, size_t capacity) {
+/// Rows in their final order: the last `tail_rows` are the ones that finer rates leave out, among them `tail_lower` of the lower degree,
+/// evenly spread; both kinds are taken from the end of theirs, where sockets are drawn most evenly.
+static bool order_rows(const designer *d, int *order) {
+    const ldpc_recipe *r = &d->recipe;
+    const int lower = r->ldgm_edges / (d->rows - r->core_rows), others = r->tail_rows - r->tail_lower;
+    int change = r->core_rows;
+    while (change < d->rows && d->row[change].degree == lower) change++;
+    if (r->tail_lower < 0 || others < 0 || change - r->core_rows < r->tail_lower || d->rows - change < others) return false;
+    int next_lower = change - r->tail_lower, next_other = d->rows - others, count = 0;
+    for (int i = 0; i < next_lower; i++) order[count++] = i;
+    for (int i = change; i < d->rows - others; i++) order[count++] = i;
+    for (int i = 0; i < r->tail_rows; i++) {
+        const bool take_lower = (i + 1) * r->tail_lower / r->tail_rows > i * r->tail_lower / r->tail_rows;
+        order[count++] = take_lower ? next_lower++ : next_other++;
+    }
+    return true;
+}
+
+static size_t write_table(const designer *d, const int *order, uint8_t *table, size_t capacity) {
     size_t bytes = 0;
     for (int i = 0; i < d->rows; i++) {
-        const row *r = &d->row[i];
+        const row *r = &d->row[order[i]];
         if (capacity - bytes < 1 + 3 * (size_t)r->degree) return 0;
         table[bytes++] = (uint8_t)r->degree;
         for (int j = 0; j < r->degree; j++) {
@@ -419,12 +437,16 @@ size_t ldpc_design_table(const ldpc_recipe *recipe, uint8_t *table, size_t capac
     const ldpc_recipe *r = recipe;
     const int columns = r->degree2 + r->degree3;
     if (r->degree2 < 1 || r->degree3 < 1 || columns > 256 || r->base_columns <= columns || r->core_rows < 3 || r->core_rows > 256 ||
-        r->blocks < 1 || r->blocks > 256 || r->walk_limit < 1 || r->walk_limit > 63 || r->ldgm_edges < 2 * (r->base_columns - columns))
+        r->blocks < 1 || r->blocks > 256 || r->walk_limit < 1 || r->walk_limit > 63 || r->tail_rows < 0 ||
+        r->ldgm_edges < 2 * (r->base_columns - columns))
         return 0;
     designer d = {.recipe = *r, .columns = columns, .size = 64 * r->blocks, .rows = r->core_rows + r->base_columns - columns};
     d.state = r->seed * 0x51ed270b9f6aull + 12345;
     size_t bytes = 0;
-    if (prepare(&d) && design_degree2(&d) && design_degree3(&d) && design_ldgm(&d)) bytes = write_table(&d, table, capacity);
+    int *order = calloc((size_t)d.rows, sizeof *order);
+    if (order && prepare(&d) && design_degree2(&d) && design_degree3(&d) && design_ldgm(&d) && order_rows(&d, order))
+        bytes = write_table(&d, order, table, capacity);
+    free(order);
     discard(&d);
     return bytes;
 }

@@ -3,8 +3,8 @@
 #include "ldpc.h"
 
 #define LANES 64
-/// With at most 14 edges and 64 steps per LLR a sum of 16-bit phi stays below 2^15.
-#define MAX_CORE_DEGREE 14
+/// At most; fewer with many posterior steps per LLR (`ldpc_core_degree_limit`).
+#define MAX_CORE_DEGREE 17
 #define MAX_LDGM_DEGREE 4
 
 /// A code as data; see ldpc_tables.c.
@@ -12,6 +12,8 @@ struct ldpc_design {
     const char *id;
     int core_columns, degree2_columns, core_rows, ldgm_rows, blocks;
     int posterior_step;  ///< posterior steps per unit of LLR
+    int tail_rows;       ///< LDGM rows that steps of rate may leave out
+    double efficiency;
     const uint8_t *table;
     size_t table_bytes;
 };
@@ -32,12 +34,13 @@ struct ldpc_code {
     uint32_t *row_start;    ///< rows + 1 entries into edge
     ldpc_edge *edge;
     uint32_t *plane_order;  ///< (core_columns + ldgm_rows) * blocks entries
+    uint32_t *disclosure_order;  ///< as many as core bits
 };
 
 /// Lookup tables of the check nodes, 128 entries each; phi(x) = -ln tanh(x/2), which is its own inverse up to scale.
 typedef struct {
     uint8_t phi[128];         ///< index |posterior - message| >> 2 -> phi in 7 bits
-    uint8_t inverse[128];     ///< 7-bit phi -> LDGM message
+    uint8_t inverse[128];     ///< half a sum of 7-bit phi, rounded up -> LDGM message
     uint8_t phi_low[128];     ///< the same index -> 16-bit phi for core rows, low byte
     uint8_t phi_high[128];    ///< and high byte
     uint8_t fine[128];        ///< 16-bit phi below 128 -> core message
@@ -56,7 +59,7 @@ struct ldpc_decoder {
     const ldpc_code *code;
     const struct ldpc_kernel *kernel;
     ldpc_lookup lookup;
-    uint8_t *channel_table;    ///< |channel LLR| in fixed steps -> phi
+    uint8_t channel_table[128];  ///< size of a channel value, in sixteenths of octaves -> phi
     bool sure;                 ///< use fine_sure
     size_t arena_bytes;
     void *arena;               ///< everything below lives here
@@ -70,6 +73,7 @@ struct ldpc_decoder {
 /// One implementation of the row passes.
 struct ldpc_kernel {
     const uint8_t *lane_position;  ///< position of lane l inside a block of 64 posteriors
+    void (*load)(ldpc_decoder *, const float *llr, const uint64_t *syndrome);  ///< posteriors, channel_phi and channel_sign
     void (*ldgm_row)(ldpc_decoder *, int row);
     int (*core_row)(ldpc_decoder *, int row);         ///< returns failing checks as the row was met
     int (*core_parity)(const ldpc_decoder *, int row);  ///< failing checks of the hard decisions now
@@ -83,6 +87,14 @@ extern const struct ldpc_kernel ldpc_portable;
 extern const struct ldpc_kernel ldpc_avx2;
 extern const struct ldpc_kernel ldpc_avx512;
 #endif
+
+/// Edges of a core row for which the sum of 16-bit phi stays below 2^15.
+int ldpc_core_degree_limit(int posterior_step);
+
+void ldpc_make_channel_table(uint8_t table[128], double phi_scale);
+void ldpc_load_portable(ldpc_decoder *d, const float *llr, const uint64_t *syndrome);
+void ldpc_load_avx2(ldpc_decoder *d, const float *llr, const uint64_t *syndrome);
+void ldpc_load_avx512(ldpc_decoder *d, const float *llr, const uint64_t *syndrome);
 
 /// Zeroes memory in a way that the compiler keeps.
 void ldpc_wipe(void *memory, size_t bytes);

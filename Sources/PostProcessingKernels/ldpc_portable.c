@@ -42,14 +42,15 @@ static inline void look_up(const uint8_t *table, const uint8_t *restrict index, 
     for (int l = 0; l < LANES; l++) entry[l] = table[index[l]];
 }
 
-/// Saturating sum of the channel's phi and those of all edges but one.
-static inline void sum_of_others(const int8_t *restrict own, uint8_t phi[][LANES], int degree, int but, uint8_t *restrict sum) {
+/// Half the sum of the channel's phi and those of all edges but one, rounded up; all terms but the last one saturate at 127.
+static inline void half_sum_of_others(const int8_t *restrict own, uint8_t phi[][LANES], int degree, int but, uint8_t *restrict half) {
+    const int last = but == degree - 1 ? degree - 2 : degree - 1;
     uint16_t wide[LANES];
     for (int l = 0; l < LANES; l++) wide[l] = (uint16_t)own[l];
-    for (int k = 0; k < degree; k++)
+    for (int k = 0; k < last; k++)
         if (k != but)
             for (int l = 0; l < LANES; l++) wide[l] = (uint16_t)(wide[l] + phi[k][l]);
-    for (int l = 0; l < LANES; l++) sum[l] = (uint8_t)(wide[l] > 127 ? 127 : wide[l]);
+    for (int l = 0; l < LANES; l++) half[l] = (uint8_t)(((wide[l] > 127 ? 127 : wide[l]) + phi[last][l] + 1) >> 1);
 }
 
 static inline void put_back(int16_t *value, int8_t *message, const uint8_t *magnitude, const int8_t *sign, const int8_t *total, int weight) {
@@ -83,7 +84,7 @@ static void ldgm_row(ldpc_decoder *d, int row) {
         }
         const int8_t *own = d->channel_phi + (first + (size_t)i) * LANES;
         for (int j = 0; j < degree; j++) {
-            sum_of_others(own, phi, degree, j, index);
+            half_sum_of_others(own, phi, degree, j, index);
             look_up(d->lookup.inverse, index, out);
             put_back(value[j], message + LANES * j, out, sign[j], total, 1);
             rotate_out(block_of(d, edge[j], i), value[j], edge[j].lane);
@@ -149,4 +150,4 @@ static int core_parity(const ldpc_decoder *d, int row) {
     return bad;
 }
 
-const struct ldpc_kernel ldpc_portable = {ldpc_lanes, ldgm_row, core_row, core_parity};
+const struct ldpc_kernel ldpc_portable = {ldpc_lanes, ldpc_load_portable, ldgm_row, core_row, core_parity};

@@ -45,7 +45,9 @@ import Testing
             let table = random.bytes(length).map { $0 & 7 }
             #expect(ldpc_code_parse("noise", 3, 1, 3, 3, 4, 40, table, length) == nil)
         }
-        #expect(ldpc_code_open(-1) == nil)
-        #expect(ldpc_code_open(ldpc_code_count()) == nil)
+        #expect(ldpc_code_open(-1, 0) == nil)
+        #expect(ldpc_code_open(ldpc_code_count(), 0) == nil)
+        #expect(ldpc_code_open(0, -1) == nil)
+        #expect(ldpc_code_open(0, ldpc_code_steps(0) + 1) == nil)
     }
 }

@@ -19,12 +19,36 @@ extension SecretBytes {
     }
 }
 
+/// A frame that was decoded and whose hash agrees.
+public struct DecodedFrame: Sendable {
+    /// As in `FrameOutcome.decoded`.
+    public var core: SecretBytes
+    public var quadratures: SecretBytes
+    /// Over all rounds.
+    public var passes: Int
+    /// Rounds of disclosure it took.
+    public var rounds: Int
+    /// Core bits that were disclosed for it, beyond syndrome and hash.
+    public var disclosedBits: Int
+    /// Bits by which this end asked for them, one a round. They depend on both ends' data: they count as disclosed.
+    public var requestBits: Int { rounds }
+}
+
+/// How an attempt at a frame ended.
+public enum FrameAttempt: Sendable {
+    case decoded(DecodedFrame)
+    /// Not yet: ask the receiver's end for `frame.nextRound`, or give it up.
+    case unfinished(UnfinishedFrame)
+    /// Given up: a word was found and refused by the hash, or no round is left. The frame is to be disclosed altogether.
+    case failed(passes: Int, rounds: Int)
+}
+
 /// The transmitter's end: finds the receiver's word from what was sent and the message. For one thread at a time; holds about
 /// 1 MB (5 MB for the long codes) of scratch memory, which is overwritten after each frame.
 public final class FrameDecoder {
     public let code: ReconciliationCode
     public let level: KernelLevel
-    private let decoder: OpaquePointer
+    private var scratch: DecoderScratch
     private let likelihoods: SecretBytes
 
     /// Passes after which a frame is given up by default; frames at a code's design point take 20 to 50.
@@ -32,16 +56,13 @@ public final class FrameDecoder {
 
     /// - Throws: `ReconciliationError.kernelUnavailable`.
     public init(code: ReconciliationCode, level: KernelLevel = .best) throws {
-        guard let decoder = ldpc_decoder_open(code.table.code, level.raw) else { throw ReconciliationError.kernelUnavailable(level) }
-        self.decoder = decoder
+        scratch = try DecoderScratch(code: code, level: level)
         self.code = code
         self.level = level
         likelihoods = SecretBytes(count: code.frameBits * MemoryLayout<Float>.size)
     }
 
-    deinit { ldpc_decoder_close(decoder) }
-
-    /// Decodes one frame.
+    /// Decodes one frame by its message alone.
     /// - Parameters:
     ///   - symbols: `code.frameBits` values x0, p0, x1, p1, ... as sent, in any one unit.
     ///   - snr: signal-to-noise ratio per quadrature at the receiver.
@@ -51,20 +72,56 @@ public final class FrameDecoder {
         symbols: UnsafeBufferPointer<Float>, message: FrameMessage, snr: Double, hashKey: UInt64,
         maximumPasses: Int = FrameDecoder.defaultPasses
     ) throws -> FrameOutcome {
+        guard let passes = try begin(symbols, message, snr: snr, passes: maximumPasses) else { return .failed(passes: 0) }
+        guard passes.converged else {
+            scratch.forget()
+            return .failed(passes: passes.count)
+        }
+        let frame = scratch.finish(message, hashKey: hashKey)
+        return frame.map { .decoded(core: $0.core, quadratures: $0.quadratures, passes: passes.count) } ?? .failed(passes: passes.count)
+    }
+
+    /// Like `decode`, for a frame that may get more bits: one that does not decode keeps its messages and this decoder's scratch
+    /// memory (the decoder takes new), until more bits come or it is dropped.
+    public func attempt(
+        symbols: UnsafeBufferPointer<Float>, message: FrameMessage, snr: Double, hashKey: UInt64,
+        maximumPasses: Int = FrameDecoder.defaultPasses
+    ) throws -> FrameAttempt {
+        guard let passes = try begin(symbols, message, snr: snr, passes: maximumPasses) else { return .failed(passes: 0, rounds: 0) }
+        if passes.converged {
+            let frame = scratch.finish(message, hashKey: hashKey)
+            return frame.map {
+                .decoded(DecodedFrame(core: $0.core, quadratures: $0.quadratures, passes: passes.count, rounds: 0, disclosedBits: 0))
+            } ?? .failed(passes: passes.count, rounds: 0)
+        }
+        let fresh: DecoderScratch
+        do { fresh = try DecoderScratch(code: code, level: level) } catch {
+            scratch.forget()
+            throw error
+        }
+        let unfinished = UnfinishedFrame(scratch, message: message, hashKey: hashKey, passes: passes.count)
+        scratch = fresh
+        return .unfinished(unfinished)
+    }
+
+    /// - Returns: nil when frame or norms vanish.
+    private func begin(
+        _ symbols: UnsafeBufferPointer<Float>, _ message: FrameMessage, snr: Double, passes: Int
+    ) throws -> (converged: Bool, count: Int)? {
         guard symbols.count == code.frameBits else {
             throw ReconciliationError.frameLength(expected: code.frameBits, found: symbols.count)
         }
         guard snr.isFinite, snr > 0 else { throw ReconciliationError.signalToNoise(snr) }
         try message.check(for: code)
-        guard let scale = Self.scale(symbols, message.norms, snr: snr) else { return .failed(passes: 0) }
+        guard let scale = Self.scale(symbols, message.norms, snr: snr) else { return nil }
         defer { likelihoods.zeroise() }
-        let word = SecretBytes(count: code.frameBits / 8)
-        let result = run(symbols, message, scale: scale, passes: maximumPasses, into: word)
-        let passes = Int(result.passes)
-        guard result.converged else { return .failed(passes: passes) }
-        let core = word.slice(0..<code.coreBits / 8)
-        guard Verification.hash(core, key: hashKey) == message.verification else { return .failed(passes: passes) }
-        return .decoded(core: core, quadratures: reconstruct(word, message), passes: passes)
+        return likelihoods.withMutableBytes { bytes in
+            let llr = bytes.assumingMemoryBound(to: Float.self)
+            rotation_llr(
+                level.raw, symbols.baseAddress, message.rotations, message.norms, scale, code.frameBits / ROTATION_SET,
+                llr.baseAddress)
+            return scratch.begin(UnsafePointer(llr.baseAddress), message.syndrome, passes: passes)
+        }
     }
 
     /// The receiver's quadratures of a frame that failed and whose core the receiver's end then disclosed: failed frames enter
@@ -77,20 +134,13 @@ public final class FrameDecoder {
             throw ReconciliationError.disclosedCore
         }
         let word = SecretBytes(count: code.frameBits / 8)
-        let syndrome = words(message.syndrome)
+        let syndrome = DecoderScratch.words(message.syndrome)
         let sound = word.withMutableWords { words in
             core.withBytes { UnsafeMutableRawBufferPointer(words).copyMemory(from: $0) }
             return ldpc_complete(code.table.code, syndrome, words.baseAddress)
         }
         guard sound else { throw ReconciliationError.disclosedCore }
-        return reconstruct(word, message)
-    }
-
-    private func words(_ syndrome: [UInt8]) -> [UInt64] {
-        [UInt64](unsafeUninitializedCapacity: code.syndromeBits / 64) { words, filled in
-            syndrome.withUnsafeBytes { UnsafeMutableRawBufferPointer(words).copyMemory(from: $0) }
-            filled = code.syndromeBits / 64
-        }
+        return code.reconstruct(word, message, level)
     }
 
     /// From (norm) (alpha x)_i to a log-likelihood ratio.
@@ -102,31 +152,5 @@ public final class FrameDecoder {
         let received = norms.withUnsafeBufferPointer { rotation_mean_square($0.baseAddress, $0.count) } / 8
         let scale = Float((snr * (1 + snr) / 2 / (sent * received)).squareRoot())
         return scale.isFinite && scale > 0 ? scale : nil
-    }
-
-    private func run(
-        _ symbols: UnsafeBufferPointer<Float>, _ message: FrameMessage, scale: Float, passes: Int, into word: SecretBytes
-    ) -> ldpc_result {
-        let syndrome = words(message.syndrome)
-        let limits = ldpc_limits(maximum_passes: Int32(clamping: passes), stall_passes: 0)
-        return likelihoods.withMutableBytes { bytes in
-            let llr = bytes.assumingMemoryBound(to: Float.self)
-            rotation_llr(
-                level.raw, symbols.baseAddress, message.rotations, message.norms, scale, code.frameBits / ROTATION_SET,
-                llr.baseAddress)
-            return word.withMutableWords { ldpc_decode(decoder, llr.baseAddress, syndrome, limits, $0.baseAddress) }
-        }
-    }
-
-    private func reconstruct(_ word: SecretBytes, _ message: FrameMessage) -> SecretBytes {
-        let quadratures = SecretBytes(count: code.frameBits * MemoryLayout<Float>.size)
-        code.planes(of: word).withWords { planes in
-            quadratures.withMutableBytes { bytes in
-                rotation_reconstruct(
-                    level.raw, message.rotations, message.norms, planes.baseAddress, code.frameBits / ROTATION_SET,
-                    bytes.assumingMemoryBound(to: Float.self).baseAddress)
-            }
-        }
-        return quadratures
     }
 }

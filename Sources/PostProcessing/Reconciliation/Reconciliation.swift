@@ -28,12 +28,13 @@ public enum ReconciliationError: Error, Equatable, CustomStringConvertible {
     case messageLength(expected: Int, found: Int)
     case messageField(String)
     case disclosedCore
+    case disclosureRound(Int)
     case kernelUnavailable(KernelLevel)
 
     public var description: String {
         switch self {
         case .unknownCode(let id):
-            "no reconciliation code is called \"\(id)\": use one of \(ReconciliationCode.all.map(\.id).joined(separator: ", "))"
+            "no reconciliation code is called \"\(id)\": use one of \(ReconciliationCode.all.map { "\($0.id) to +\($0.steps)" }.joined(separator: ", "))"
         case .frameLength(let expected, let found):
             "a frame of this code has \(expected) quadratures, not \(found): buffer the stream into whole frames"
         case .unusableQuadratures(let group):
@@ -46,6 +47,8 @@ public enum ReconciliationError: Error, Equatable, CustomStringConvertible {
             "reconciliation message holds an impossible \(field): it was not made by a sound peer"
         case .disclosedCore:
             "the core that was disclosed for a failed frame does not fit the frame's message: it is not that frame's, or was changed"
+        case .disclosureRound(let round):
+            "round \(round) of disclosure is not the one that is due: rounds come in order, 1 to \(FrameDisclosure.maximumRounds)"
         case .kernelUnavailable(let level):
             "this processor or build has no \(level) kernel: use \(KernelLevel.best)"
         }

@@ -1,11 +1,15 @@
 internal import Glibc
 internal import PostProcessingKernels
+internal import Synchronization
 
 /// An LDPC code of low rate for frames of `frameBits` quadratures.
 ///
 /// The word's first `coreBits` bits determine the rest together with the syndrome. Rate = 1 - syndromeBits / frameBits.
+///
+/// A built-in code has steps: each leaves the next few LDGM rows out, the last ones first, so that the frame gets shorter and the rate higher
+/// by about 1/400 of itself, with the same core and the same decoder. Both ends derive a step from its name.
 public struct ReconciliationCode: Sendable, Identifiable, CustomStringConvertible {
-    /// For instance "r10-n204800": rate in hundredths, then code bits.
+    /// For instance "r10-n204800": rate in hundredths, then code bits; "r10-n204800+24" is 24 steps up.
     public let id: String
     /// Bits of the word = quadratures of a frame; a multiple of 512.
     public let frameBits: Int
@@ -13,6 +17,14 @@ public struct ReconciliationCode: Sendable, Identifiable, CustomStringConvertibl
     public let coreBits: Int
     /// Bits disclosed by the syndrome; a multiple of 64.
     public let syndromeBits: Int
+    /// Which built-in code this is a step of, and how many steps up.
+    public let base: String
+    public let step: Int
+    /// Steps that the built-in code has.
+    public let steps: Int
+    /// Reconciliation efficiency at which the built-in code was found to leave few frames undecoded (docs/reconciliation.md): what
+    /// `bestFor` works with.
+    public let operatingEfficiency: Double
     let table: CodeTable
 
     /// Symbols of a frame, two quadratures each.
@@ -30,21 +42,76 @@ public struct ReconciliationCode: Sendable, Identifiable, CustomStringConvertibl
     /// Efficiency of the code at a signal-to-noise ratio per quadrature.
     public func efficiency(snr: Double) -> Double { 2 * rate / log2(1 + snr) }
 
-    /// The built-in codes.
-    public static let all: [ReconciliationCode] = (0..<ldpc_code_count()).compactMap { CodeTable(index: $0) }.map(ReconciliationCode.init)
+    /// The built-in codes, short frames before long ones, rates rising. Their steps are not listed.
+    public static let all: [ReconciliationCode] = (0..<ldpc_code_count()).compactMap { open(index: $0, step: 0) }
 
+    /// A built-in code or one of its steps.
     /// - Throws: `ReconciliationError.unknownCode`.
     public static func named(_ id: String) throws -> ReconciliationCode {
-        guard let code = all.first(where: { $0.id == id }) else { throw ReconciliationError.unknownCode(id) }
+        let parts = id.split(separator: "+", maxSplits: 1, omittingEmptySubsequences: false)
+        guard let index = all.firstIndex(where: { $0.id == parts[0] }) else { throw ReconciliationError.unknownCode(id) }
+        if parts.count == 1 { return all[index] }
+        // One spelling only: ids are compared.
+        guard let step = Int32(parts[1]), step > 0, "\(step)" == parts[1],
+            let code = CodeTables.shared.code(index: Int32(index), step: step)
+        else {
+            throw ReconciliationError.unknownCode(id)
+        }
         return code
     }
 
-    private init(_ table: CodeTable) {
+    /// The code for a link: of all built-in codes with frames of about `frameBits` and their steps, the one of the highest rate
+    /// whose efficiency at this signal-to-noise ratio is at most the one asked for.
+    /// - Parameters:
+    ///   - snr: per quadrature.
+    ///   - frameBits: about 2e5 or 1e6; the nearer size is taken. Steps have somewhat shorter frames.
+    ///   - efficiency: nil: each code's `operatingEfficiency`.
+    /// - Returns: nil where even the lowest rate is too high.
+    public static func bestFor(snr: Double, frameBits: Int = 204_800, efficiency: Double? = nil) -> ReconciliationCode? {
+        guard snr.isFinite, snr > 0, frameBits > 0 else { return nil }
+        let distance = { (code: ReconciliationCode) in abs(log2(Double(code.frameBits) / Double(frameBits))) }
+        guard let size = all.min(by: { distance($0) < distance($1) })?.frameBits else { return nil }
+        let fits = { (code: ReconciliationCode) in code.efficiency(snr: snr) <= (efficiency ?? code.operatingEfficiency) + 1e-9 }
+        guard let index = all.lastIndex(where: { $0.frameBits == size && fits($0) }) else { return nil }
+        // Rates rise with the steps: bisection for the last one that fits.
+        var best = all[index]
+        var (low, high) = (0, best.steps)
+        while low < high {
+            let middle = (low + high + 1) / 2
+            guard let code = CodeTables.shared.code(index: Int32(index), step: Int32(middle)) else { break }
+            if fits(code) { (low, best) = (middle, code) } else { high = middle - 1 }
+        }
+        return best
+    }
+
+    fileprivate static func open(index: Int32, step: Int32) -> ReconciliationCode? {
+        CodeTable(index: index, step: step).map { ReconciliationCode($0, index: index, step: step) }
+    }
+
+    private init(_ table: CodeTable, index: Int32, step: Int32) {
         self.table = table
         id = String(cString: ldpc_code_id(table.code))
+        base = id.split(separator: "+").first.map(String.init) ?? id
+        self.step = Int(step)
+        steps = Int(ldpc_code_steps(index))
+        operatingEfficiency = ldpc_code_efficiency(index)
         frameBits = ldpc_code_bits(table.code)
         coreBits = ldpc_core_bits(table.code)
         syndromeBits = ldpc_syndrome_bits(table.code)
+    }
+}
+
+/// Steps that were opened, kept: a link opens the same few again and again.
+private final class CodeTables: Sendable {
+    static let shared = CodeTables()
+    private let opened = Mutex<[String: ReconciliationCode]>([:])
+
+    func code(index: Int32, step: Int32) -> ReconciliationCode? {
+        let key = "\(index)+\(step)"
+        if let code = opened.withLock({ $0[key] }) { return code }
+        guard let code = ReconciliationCode.open(index: index, step: step) else { return nil }
+        opened.withLock { $0[key] = code }
+        return code
     }
 }
 
@@ -56,8 +123,8 @@ extension ReconciliationCode: Equatable {
 final class CodeTable: @unchecked Sendable {
     let code: OpaquePointer
 
-    init?(index: Int32) {
-        guard let code = ldpc_code_open(index) else { return nil }
+    init?(index: Int32, step: Int32) {
+        guard let code = ldpc_code_open(index, step) else { return nil }
         self.code = code
     }
 

@@ -21,8 +21,12 @@ typedef struct ldpc_decoder ldpc_decoder;
 
 /// How many codes are built in.
 int ldpc_code_count(void);
-/// Expands and checks built-in code `index`. NULL when the index is out of range, memory is short or the table is damaged.
-ldpc_code *ldpc_code_open(int index);
+/// Steps of rate above built-in code `index`: each leaves one more part in 400 of the LDGM rows out, the last ones first.
+int ldpc_code_steps(int index);
+/// Expands and checks built-in code `index`, `step` steps up. NULL when there is no such code, memory is short or the table is damaged.
+ldpc_code *ldpc_code_open(int index, int step);
+/// Efficiency at which about one frame in a hundred (N = 2e5: in thirty, below rate .07) needs more than its syndrome; measured.
+double ldpc_code_efficiency(int index);
 /// Expands and checks a table of the same form as the built-in ones (see ldpc_tables.c).
 ldpc_code *ldpc_code_parse(const char *id, int core_columns, int degree2_columns, int core_rows, int ldgm_rows, int blocks,
                            int posterior_step, const uint8_t *table, size_t table_bytes);
@@ -70,6 +74,21 @@ typedef struct {
 /// not finite count as 0. When the result is converged, `word` (code bits / 64 words) is the only word with this syndrome and the decoded
 /// core; otherwise it is zero. Scratch memory is zeroised before return.
 ldpc_result ldpc_decode(ldpc_decoder *decoder, const float *llr, const uint64_t *syndrome, ldpc_limits limits, uint64_t *word);
+
+/// The same step by step, for frames that need more than their syndrome: begin, continue until converged, with bits revealed between; then
+/// finish, or forget. A decoder holds one frame at a time.
+void ldpc_begin(ldpc_decoder *decoder, const float *llr, const uint64_t *syndrome);
+/// Runs on from the present messages for at most `maximum_passes` more passes; `passes` counts those of this call.
+ldpc_result ldpc_continue(ldpc_decoder *decoder, ldpc_limits limits);
+/// Fixes core bits: bit k of `bits` (lowest bit of a byte first) is core bit `position[k]`.
+void ldpc_reveal(ldpc_decoder *decoder, const uint32_t *position, size_t count, const uint8_t *bits);
+/// The word of a converged frame; scratch memory is zeroised.
+void ldpc_finish(ldpc_decoder *decoder, const uint64_t *syndrome, uint64_t *word);
+/// Zeroises scratch memory.
+void ldpc_forget(ldpc_decoder *decoder);
+
+/// The order in which core bits of frames that fail are disclosed, a permutation of all of them: fixed, known to anybody.
+const uint32_t *ldpc_disclosure_order(const ldpc_code *code);
 
 #ifdef __cplusplus
 }

@@ -19,6 +19,7 @@ typedef struct {
     int walk_limit;  ///< length of the longest closed walk that shifts are conditioned on
     int sweeps;  ///< most sweeps of the descent over degree-2 shifts
     double snr;  ///< per quadrature, where cycles are weighed
+    int tail_rows, tail_lower;  ///< LDGM rows that finer rates may leave out, the last ones; of these, rows of the lower degree
 } ldpc_recipe;
 
 /// Designs a code and writes its table (see ldpc_tables.c). Takes seconds.
