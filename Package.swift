@@ -148,6 +148,8 @@ let house: [House] = [
         name: "qkd-emulator", kind: .program, imports: ["QKDModel", "QuantumOptics", "FirmwareSim"],
         outside: [argumentParser], folder: "firmware-sim/Sources"),
     // tests' own
+    House(
+        name: "usb-exercise", kind: .program, imports: ["QKDModel", "Transport", "Instruments"], folder: "Tests/Programs"),
     House(name: "QKDTesting", imports: ["QKDModel", "Transport"]),
 ]
 

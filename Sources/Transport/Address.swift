@@ -1,9 +1,13 @@
-// Where instruments are: `tcp:HOST:PORT`, `serial:/dev/NAME[?baud=N][&flow=none]`, `replay:FILE`.
+// Where instruments are: `usb:SERIAL`, `tcp:HOST:PORT`, `serial:/dev/NAME[?baud=N][&flow=none]`, `serial:SERIAL`, `replay:FILE`.
+
+import QKDModel
 
 /// An instrument's address, parsed.
 public enum Address: Sendable, Equatable, CustomStringConvertible {
     case tcp(host: String, port: Int)
-    /// `baud` is `nil` where the address names none.
+    /// A device on USB, by its serial number.
+    case usb(serial: String)
+    /// `device` is a path, or the serial number of a device of ours; `baud` is `nil` where the address names none.
     case serial(device: String, baud: Int?, flowControl: Bool)
     case replay(file: String)
 
@@ -14,13 +18,30 @@ public enum Address: Sendable, Equatable, CustomStringConvertible {
     public init(_ text: String) throws {
         let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
         guard parts.count == 2, !parts[1].isEmpty else {
-            throw TransportError.badAddress(text, reason: "write tcp:HOST:PORT, serial:/dev/NAME or replay:FILE")
+            throw TransportError.badAddress(text, reason: "write usb:SERIAL, tcp:HOST:PORT, serial:/dev/NAME, serial:SERIAL or replay:FILE")
         }
         switch parts[0] {
         case "tcp": self = try Self.tcp(text, String(parts[1]))
         case "serial": self = try Self.serial(text, String(parts[1]))
+        case "usb": self = .usb(serial: try Self.serialNumber(text, parts[1]))
         case "replay": self = .replay(file: String(parts[1]))
-        default: throw TransportError.badAddress(text, reason: "'\(parts[0])' is none of tcp, serial, replay")
+        default: throw TransportError.badAddress(text, reason: "'\(parts[0])' is none of usb, tcp, serial, replay")
+        }
+    }
+
+    private static func serialNumber(_ text: String, _ part: Substring) throws -> String {
+        guard let serial = DeviceSerial(rawValue: String(part)) else {
+            throw TransportError.badAddress(text, reason: "'\(excerpt(part))' is no serial number: qkdctl devices lists them")
+        }
+        return serial.rawValue
+    }
+
+    /// Whether a device with this address can be plugged in later, and under which serial number.
+    public var hotplugSerial: String? {
+        switch self {
+        case .usb(let serial): serial
+        case .serial(let device, _, _): device.hasPrefix("/") ? nil : device
+        case .tcp, .replay: nil
         }
     }
 
@@ -36,9 +57,10 @@ public enum Address: Sendable, Equatable, CustomStringConvertible {
 
     private static func serial(_ text: String, _ rest: String) throws -> Address {
         let parts = rest.split(separator: "?", maxSplits: 1)
-        guard let device = parts.first, device.hasPrefix("/") else {
-            throw TransportError.badAddress(text, reason: "the device must be a path such as /dev/ttyUSB0")
+        guard let device = parts.first else {
+            throw TransportError.badAddress(text, reason: "the device must be a path such as /dev/ttyUSB0, or a serial number")
         }
+        if !device.hasPrefix("/") { _ = try serialNumber(text, device) }
         var baud: Int?
         var flowControl = true
         for option in parts.dropFirst().flatMap({ $0.split(separator: "&") }) {
@@ -59,6 +81,7 @@ public enum Address: Sendable, Equatable, CustomStringConvertible {
         case .tcp(let host, let port): host.contains(":") ? "tcp:[\(host)]:\(port)" : "tcp:\(host):\(port)"
         case .serial(let device, let baud, let flow):
             Self.joined("serial:\(device)", [baud.map { "baud=\($0)" }, flow ? nil : "flow=none"].compactMap { $0 })
+        case .usb(let serial): "usb:\(serial)"
         case .replay(let file): "replay:\(file)"
         }
     }

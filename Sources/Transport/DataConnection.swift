@@ -1,15 +1,15 @@
-// The data connection beside a `tcp:` session (instrument-protocol.md section 3): token, credits, release, seek.
+// The data connection beside a `tcp:` or `usb:` session (instrument-protocol.md section 3): token, credits, release, seek.
 
 import Synchronization
 
 /// Symbol frames' own connection. Reading blocks and belongs to one thread; the small messages may be sent from any.
 public final class DataConnection: Sendable {
-    private let line: TCPLine
+    private let line: any ByteLine
     private let sending = Mutex(())
     /// The device must take 16 bytes within this time.
     private static let sendDeadline = Duration.seconds(5)
 
-    private init(line: TCPLine) { self.line = line }
+    private init(line: any ByteLine) { self.line = line }
 
     /// Connects and presents the token.
     /// - Parameter token: 16 bytes, from `DATA:TOKen?`.
@@ -17,7 +17,13 @@ public final class DataConnection: Sendable {
     public static func open(host: String, port: Int, token: [UInt8], options: OpenOptions = OpenOptions()) async throws -> DataConnection {
         try await LineThread(name: "open data").run { cancellation in
             let patience = Patience(options.deadline, cancellation: cancellation)
-            let line = try TCPLine.open(host: host, port: port, allowRemote: options.allowRemote, patience)
+            return try greet(TCPLine.open(host: host, port: port, allowRemote: options.allowRemote, patience), token, patience)
+        }
+    }
+
+    /// Presents the token on a line that is closed where that fails.
+    static func greet(_ line: any ByteLine, _ token: [UInt8], _ patience: Patience) throws -> DataConnection {
+        do {
             let greeting = Array("QDAT".utf8) + [1, 0, 0, 0] + token
             try greeting.withUnsafeBytes { try line.write($0, patience) }
             var answer: [UInt8] = [0xFF]
@@ -28,6 +34,9 @@ public final class DataConnection: Sendable {
             case 2: throw TransportError.dataRefused(line.name, reason: "another host takes its symbols")
             default: throw TransportError.dataRefused(line.name, reason: "its answer \(answer[0]) is unknown")
             }
+        } catch {
+            line.close()
+            throw error
         }
     }
 

@@ -11,6 +11,9 @@ final class Exchange {
     private let reader: AnswerReader
     private var isOutOfStep = false
     private var isBroken: TransportError?
+    /// The device's error queue was not empty when the line was last brought into step, and has not been read to its end
+    /// since: an error in it says nothing about the query at hand.
+    private var hasOldErrors = false
     /// Copies of `*IDN?` in the last marker: 2 to 9 in turn, so that late markers are told apart.
     private var markerCopies = 1
 
@@ -29,8 +32,14 @@ final class Exchange {
     func send(_ message: String, thenAsk query: String, _ patience: Patience) throws -> String {
         try inStep(patience) {
             try write([message, query], patience)
-            return try reader.line(patience)
+            return note(try reader.line(patience))
         }
+    }
+
+    /// `0,"No error"` is the end of the error queue.
+    private func note(_ answer: String) -> String {
+        if answer.hasPrefix("0,\"") || answer.hasPrefix("+0,\"") { hasOldErrors = false }
+        return answer
     }
 
     func ask(_ query: String, _ patience: Patience) throws -> String {
@@ -41,7 +50,7 @@ final class Exchange {
                 try reader.endOfBlock(patience)
                 throw TransportError.malformed(line.name, reason: "'\(excerpt(query))' was answered with a block")
             }
-            return try reader.line(patience)
+            return note(try reader.line(patience))
         }
     }
 
@@ -104,7 +113,7 @@ final class Exchange {
     private func inStep<R>(_ patience: Patience, _ body: () throws -> R) throws -> R {
         if let isBroken { throw isBroken }
         if patience.cancellation.isCancelled { throw CancellationError() }
-        try reader.poll()
+        if !line.keepsMessages { try reader.poll() }
         if isOutOfStep || reader.hasLeftovers { try resynchronise(patience) }
         do {
             return try body()
@@ -127,7 +136,22 @@ final class Exchange {
             do {
                 return try read(reader.firstByte(patience.atMost(Self.probeAfter)))
             } catch TransportError.timedOut where !reader.hasLeftovers && !patience.isOver {
-                return try probe(query, patience, read)
+                return try line.keepsMessages ? watch(query, patience, read) : probe(query, patience, read)
+            }
+        }
+    }
+
+    /// Polls the status byte of a device that is silent: an error in its queue and nothing to read mean that nothing will come.
+    private func watch<R>(_ query: String, _ patience: Patience, _ read: (_ first: UInt8) throws -> R) throws -> R {
+        while true {
+            if !hasOldErrors, let status = try line.statusByte(patience), status & 0x14 == 0x04 {
+                isOutOfStep = true
+                throw TransportError.noAnswer(line.name, query: excerpt(query))
+            }
+            do {
+                return try read(reader.firstByte(patience.atMost(Self.probeAfter)))
+            } catch TransportError.timedOut where !reader.hasLeftovers && !patience.isOver {
+                continue
             }
         }
     }
@@ -160,6 +184,10 @@ final class Exchange {
         var text = text
         do {
             try text.withUTF8 { try line.write(UnsafeRawBufferPointer($0), patience) }
+        } catch TransportError.timedOut where line.keepsMessages {
+            // The device was told to forget the message as a whole.
+            isOutOfStep = true
+            throw TransportError.timedOut(line.name, doing: "sending")
         } catch {
             // Part of a command may be on its way; whatever came next would be glued to it.
             let reason = TransportError.closed(line.name, reason: "a message could not be sent whole: \(error)")
@@ -174,8 +202,14 @@ final class Exchange {
     /// Brings the session back into step: what came and what still comes before the marker's answer is dropped.
     private func resynchronise(_ patience: Patience) throws {
         isOutOfStep = true
-        _ = try line.clear(patience)
+        let isClear = try line.clear(patience)
         reader.reset()
+        if line.keepsMessages {
+            guard isClear else { throw TransportError.timedOut(line.name, doing: "clearing it") }
+            hasOldErrors = try (line.statusByte(patience) ?? 0) & 0x04 != 0
+            isOutOfStep = false
+            return
+        }
         // The first line to come may be the rest of a broken answer, which could look like anything, or have the next one
         // glued to it after a device clear. So one line goes before the marker, and the first to come is not looked at.
         try writeRaw("*IDN?\n", patience)

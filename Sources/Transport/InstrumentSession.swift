@@ -78,6 +78,39 @@ public final class InstrumentSession: Sendable {
         try await run(duration) { try $0.askAnything(query, maximum: maximum, $1) }
     }
 
+    /// IEEE 488.1's serial poll; `nil` where the line has none.
+    public func statusByte(within duration: Duration? = nil) async throws -> UInt8? {
+        try await run(duration) { [line] _, patience in try line.statusByte(patience) }
+    }
+
+    /// Waits for the device to ask for service (`*SRE`); other calls wait meanwhile.
+    /// - Returns: whether it did; `false` at once where the line has no such thing.
+    public func serviceRequest(within duration: Duration) async throws -> Bool {
+        try await run(duration) { [line] _, patience in try line.serviceRequest(patience) }
+    }
+
+    /// A device clear: pending input and output are dropped. - Returns: whether the line has one.
+    public func clear(within duration: Duration? = nil) async throws -> Bool {
+        try await run(duration) { [line] _, patience in try line.clear(patience) }
+    }
+
+    /// Whether symbols come on the same cable (`openData`).
+    public var carriesSymbols: Bool { (line as? any SymbolCarrier)?.carriesSymbols ?? false }
+
+    /// Opens the data connection on the same cable, which ends the one before.
+    /// - Parameters:
+    ///   - token: 16 bytes, from `DATA:TOKen?`.
+    ///   - frameBytes: of one frame with its header; sizes the buffers.
+    /// - Throws: `TransportError.dataRefused`, `.closed`.
+    public func openData(token: [UInt8], frameBytes: Int) async throws -> DataConnection {
+        try await run(nil) { [line, address] _, patience in
+            guard let carrier = line as? any SymbolCarrier else {
+                throw TransportError.dataRefused(address, reason: "symbols do not come on this line")
+            }
+            return try DataConnection.greet(carrier.openSymbols(frameBytes: frameBytes, patience), token, patience)
+        }
+    }
+
     /// Ends waiting and later calls with `TransportError.closed`.
     public func close() {
         line.close()
@@ -124,6 +157,7 @@ private func openLine(_ address: Address, _ options: OpenOptions, _ patience: Pa
     switch address {
     case .tcp(let host, let port): try TCPLine.open(host: host, port: port, allowRemote: options.allowRemote, patience)
     case .serial(let device, let baud, let flow): try SerialLine.open(device: device, baud: baud, flowControl: flow)
+    case .usb(let serial): try USBOpening.open(serial: serial, patience)
     case .replay(let file): try ReplayLine(file: file)
     }
 }

@@ -19,8 +19,9 @@ package final class SerialLine: ByteLine {
     package static func open(device: String, baud asked: Int?, flowControl: Bool) throws -> SerialLine {
         let baud = asked ?? Address.defaultBaud
         let name = "serial:\(device)"
+        let device = device.hasPrefix("/") ? device : try find(serial: device, name)
         let fd = Glibc.open(device, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC)
-        guard fd >= 0 else { throw openingError(errno, name) }
+        guard fd >= 0 else { throw openingError(errno, name, device) }
         let claimed = transport_tty_claim(fd)
         guard claimed == 0 else {
             Glibc.close(fd)
@@ -39,10 +40,23 @@ package final class SerialLine: ByteLine {
         return SerialLine(name: name, bytesPerSecond: limit, descriptor: descriptor)
     }
 
-    private static func openingError(_ code: Int32, _ name: String) -> TransportError {
+    /// The tty of a device or adapter of ours.
+    private static func find(serial: String, _ name: String) throws -> String {
+        let all = try AttachedDevices.list().filter { $0.transport == .serial }
+        guard let found = all.first(where: { $0.serial == serial }) else {
+            let others = all.map(\.serial)
+            throw TransportError.notFound(
+                name, reason: others.isEmpty ? "no serial device of ours is plugged in" : "plugged in are \(others.joined(separator: ", "))"
+            )
+        }
+        if let trouble = found.trouble { throw TransportError.noPermission(name, reason: trouble) }
+        return found.node
+    }
+
+    private static func openingError(_ code: Int32, _ name: String, _ device: String) -> TransportError {
         switch code {
         case EBUSY: .inUse(name, reason: "another process opened it exclusively")
-        case EACCES: .cannotOpen(name, reason: "permission denied: join the group that owns it, or install the udev rule")
+        case EACCES, EPERM: .noPermission(name, reason: NodeAccess.trouble(device) ?? "\(device) refuses: a sandbox is in the way")
         case ENOENT: .cannotOpen(name, reason: "there is no such device: is it plugged in?")
         default: .cannotOpen(name, reason: systemError(code))
         }

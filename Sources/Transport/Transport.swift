@@ -3,14 +3,22 @@
 //   address        line (bytes)      session (messages and answers)
 //   tcp:           TCPLine      \
 //   serial:        SerialLine    >   InstrumentSession  ->  Instruments
+//   usb:           USBTMCLine    |
 //   replay:        ReplayLine   /
-//                  DataConnection   (symbol frames, beside a tcp: session)
+//                  DataConnection   (symbol frames, beside a tcp: or usb: session)
+//   AttachedDevices, HotplugMonitor    what is plugged in and ours, and what comes and goes (udev)
 //
 // A `ByteLine` is a pair of byte streams with blocking calls; every call carries a `Patience`: a deadline and a way to
 // end the wait early. An `InstrumentSession` owns a line and a thread of its own (`LineThread`); its async calls queue on that
 // thread, so exchanges of many tasks never mix, and a task that is cancelled gets its thread back at once. A session
 // that timed out knows that it is out of step: before the next message it sends a marker (`*IDN?` several times in one
 // message) and drops everything up to the marker's answer, so a late answer is never taken for the next command's.
+//
+// USB is libusb with one event thread for the process (`USBContext`); `USBHandle` is an open device with transfers that have
+// a deadline; `TMCMachine` says, as a value without a bus, what USBTMC does next; `USBStream` keeps large transfers in flight.
+// A USBTMC line keeps messages: a new one makes the device drop what was not read, so it is brought back into step by taking
+// the request back (abort, drain, clear) and never by a marker, and an answer that stays away is told from one that is slow
+// by a serial poll.
 //
 // Deadlines of input and output are the kernel's (poll(2) on the monotonic clock); everything above takes its clock as
 // a parameter.
@@ -41,6 +49,30 @@ public protocol ByteLine: AnyObject, Sendable {
 
     /// Ends waiting calls with `TransportError.closed`. Safe to call twice and from any thread.
     func close()
+
+    /// Whether answers are messages with an end of their own, and a new message makes the device drop an unread answer
+    /// (USBTMC). Such a line is in step again after `clear`.
+    var keepsMessages: Bool { get }
+
+    /// IEEE 488.1's serial poll, which disturbs no exchange; `nil` where the line has none.
+    func statusByte(_ patience: Patience) throws -> UInt8?
+
+    /// Waits for the device to ask for service. - Returns: whether it did; `false` at once where the line has no such thing.
+    func serviceRequest(_ patience: Patience) throws -> Bool
+}
+
+extension ByteLine {
+    public var keepsMessages: Bool { false }
+    public func statusByte(_ patience: Patience) throws -> UInt8? { nil }
+    public func serviceRequest(_ patience: Patience) throws -> Bool { false }
+}
+
+/// A line whose device sends symbols on the same cable.
+package protocol SymbolCarrier {
+    /// Whether this device does.
+    var carriesSymbols: Bool { get }
+    /// - Parameter frameBytes: of one frame with its header.
+    func openSymbols(frameBytes: Int, _ patience: Patience) throws -> any ByteLine
 }
 
 /// How long a blocking call may wait, and who may end the wait.

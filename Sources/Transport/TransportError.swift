@@ -6,6 +6,12 @@ public enum TransportError: Error, Equatable, Sendable {
     case remoteRefused(String)
     /// Opening failed; `reason` is the system's word.
     case cannotOpen(String, reason: String)
+    /// Nothing with this serial number is plugged in.
+    case notFound(String, reason: String)
+    /// The device is there, but this user may not open it; `reason` says which rule or group would help.
+    case noPermission(String, reason: String)
+    /// The device is ours by its ids, but does not look as it should.
+    case unknownFirmware(String, reason: String)
     /// Another process or session has the line.
     case inUse(String, reason: String)
     /// Nothing, or not all, came within the deadline.
@@ -33,6 +39,9 @@ extension TransportError: CustomStringConvertible {
         case .remoteRefused(let address):
             "'\(address)' is beyond this machine and its symbols are as good as key: use loopback, or allow remote instruments explicitly"
         case .cannotOpen(let address, let reason): "cannot open \(address): \(reason)"
+        case .notFound(let address, let reason): "\(address) is not plugged in: \(reason)"
+        case .noPermission(let address, let reason): "no permission for \(address): \(reason)"
+        case .unknownFirmware(let address, let reason): "\(address) cannot be used: \(reason)"
         case .inUse(let address, let reason): "\(address) is in use: \(reason)"
         case .timedOut(let address, let doing): "\(address) did not answer in time while \(doing)"
         case .noAnswer(let address, let query): "\(address) gave no answer to '\(query)': read its error queue"

@@ -12,7 +12,7 @@ struct Program: AsyncParsableCommand {
         abstract: "Operate a CV-QKD node: devices, links, keys, labs.",
         version: "0.1.0",
         subcommands: [
-            DeviceCommand.self, Keyrate.self, PKICommand.self, KeysCommand.self, LabCommand.self, BenchCommand.self, LinkCommand.self,
-            SecretCommand.self,
+            DeviceCommand.self, DevicesCommand.self, Keyrate.self, PKICommand.self, KeysCommand.self, LabCommand.self, BenchCommand.self,
+            LinkCommand.self, SecretCommand.self,
         ])
 }

@@ -39,17 +39,23 @@ private func checksum(_ bytes: [UInt8], portable: Bool) -> UInt32 {
         #expect(try Address("tcp:[::1]:5025") == .tcp(host: "::1", port: 5025))
         #expect(try Address("serial:/dev/ttyUSB0") == .serial(device: "/dev/ttyUSB0", baud: nil, flowControl: true))
         #expect(try Address("serial:/dev/x?baud=9600&flow=none") == .serial(device: "/dev/x", baud: 9600, flowControl: false))
+        #expect(try Address("usb:ALM-TX-1") == .usb(serial: "ALM-TX-1"))
+        #expect(try Address("usb:ALM-TX-1").hotplugSerial == "ALM-TX-1" && Address("serial:/dev/x").hotplugSerial == nil)
+        #expect(try Address("serial:ALM-TX-1?baud=9600") == .serial(device: "ALM-TX-1", baud: 9600, flowControl: true))
         #expect(try Address("replay:a/b.transcript") == .replay(file: "a/b.transcript"))
     }
 
-    @Test(arguments: ["tcp:x", "tcp::5", "tcp:x:0", "tcp:x:70000", "serial:ttyUSB0", "serial:/dev/x?speed=1", "usb", "http:x:1", ""])
+    @Test(arguments: [
+        "tcp:x", "tcp::5", "tcp:x:0", "tcp:x:70000", "serial:tty USB0", "serial:/dev/x?speed=1", "usb", "usb:", "usb:a b", "usb:-x",
+        "http:x:1", "",
+    ])
     func refusesTheRest(text: String) {
         #expect(throws: TransportError.self) { try Address(text) }
     }
 
     @Test(arguments: [
         "tcp:127.0.0.1:5025", "tcp:[::1]:1", "serial:/dev/x?baud=9600", "serial:/dev/x?baud=9600&flow=none", "serial:/dev/x?flow=none",
-        "serial:/dev/x", "replay:x",
+        "serial:/dev/x", "serial:RX-1", "usb:RX-1", "replay:x",
     ])
     func descriptionReadsBack(text: String) throws {
         #expect(try Address(text).description == text)

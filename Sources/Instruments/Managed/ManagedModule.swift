@@ -16,6 +16,8 @@ public actor ManagedModule {
     private var current: (any QKDModule)?
     private var task: Task<Void, Never>?
     private var generation = 0
+    /// Listens for the plug of a device that is known by its serial number.
+    private var plugTask: Task<Void, Never>?
     private var listeners: [Int: AsyncStream<ModuleEvent>.Continuation] = [:]
     private var waiters: [Int: CheckedContinuation<any QKDModule, any Error>] = [:]
     private var nextID = 0
@@ -85,7 +87,26 @@ public actor ManagedModule {
 
     public func start() {
         guard machine.phase == .stopped else { return }
+        listenForPlugs()
         perform(.start)
+    }
+
+    private func listenForPlugs() {
+        guard plugTask == nil, let parsed = try? Address(address), parsed.hotplugSerial != nil else { return }
+        // Listening begins before the first attempt: what is plugged in between is not missed.
+        let changes = HotplugMonitor.shared.changes()
+        plugTask = Task { [weak self] in
+            for await change in changes where change.device.isAt(parsed) { await self?.note(change) }
+        }
+    }
+
+    /// A plug ends the back-off, a pulled cable ends the session, before anybody meets an error.
+    private func note(_ change: AttachmentChange) {
+        switch (change.kind, machine.phase) {
+        case (.plugged, .waiting), (.changed, .waiting): perform(.retry)
+        case (.unplugged, .open): perform(.lost(reason: "\(address) is unplugged"))
+        default: break
+        }
     }
 
     /// Closes the device and ends all waits; `start` begins anew.
@@ -93,6 +114,8 @@ public actor ManagedModule {
         generation += 1
         task?.cancel()
         task = nil
+        plugTask?.cancel()
+        plugTask = nil
         perform(.stop)
         for waiter in waiters.values { waiter.resume(throwing: InstrumentError.notConnected(address: address, reason: "stopped")) }
         waiters = [:]
@@ -185,7 +208,9 @@ public actor ManagedModule {
 
     private static func needsPerson(_ error: any Error) -> Bool {
         switch error {
-        case TransportError.badAddress, TransportError.remoteRefused, InstrumentError.noDriver, InstrumentError.wrongRole: true
+        case TransportError.badAddress, TransportError.remoteRefused, TransportError.noPermission, TransportError.unknownFirmware,
+            InstrumentError.noDriver, InstrumentError.wrongRole:
+            true
         default: false
         }
     }

@@ -13,8 +13,9 @@ struct DeviceCommand: AsyncParsableCommand {
         usage: "qkdctl device <uri> <action> [<options>]",
         discussion: """
             ADDRESSES
+              usb:SERIAL                 a device on USB, by its serial number (qkdctl devices lists them)
               tcp:HOST:PORT              loopback only, unless --allow-remote
-              serial:/dev/NAME?baud=N    raw tty, locked for this program
+              serial:/dev/NAME?baud=N    raw tty, locked for this program; serial:SERIAL finds it
               replay:FILE                a recorded session
 
             ACTIONS

@@ -128,7 +128,11 @@ class StandardModule: @unchecked Sendable {
     func openStream() async throws -> any SymbolSource {
         let port: Int = try await scpi.integer("DATA:PORT?", in: 0...65535)
         let source: any SymbolSource
-        if port > 0, case .tcp(let host, _)? = context.address {
+        if scpi.line.carriesSymbols {
+            source = DataStream(depth: 8) { [scpi, frameBytes = FrameHeader.bytes + 4 * capabilities.symbolsPerFrame] in
+                try await scpi.line.openData(token: Self.token(scpi), frameBytes: frameBytes)
+            }
+        } else if port > 0, case .tcp(let host, _)? = context.address {
             source = DataStream(depth: 8) { [scpi, options = context.options] in
                 let token = try await Self.token(scpi)
                 return try await DataConnection.open(host: host, port: port, token: token, options: options)
