@@ -9,7 +9,7 @@ DEMO_OPTIONS = $(if $(MINUTES),--minutes $(MINUTES)) $(if $(STAY),--stay) $(if $
 SANITIZED = address=QKDModel,KeyMaterial,QuantumOptics,PostProcessing,Transport,Instruments \
 	thread=QKDModel,KeyMaterial,QuantumOptics,PostProcessing
 
-.PHONY: deps deps-build build demo test sanitize bench check docs clean
+.PHONY: deps deps-build build demo test sanitize bench check docs deb install clean
 
 build: deps-build ## programs, in .build/release
 	$(SWIFT) build $(RELEASE)
@@ -33,6 +33,12 @@ check: ## layers, format, words; warnings are errors in every build
 	scripts/check-layers
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests firmware-sim
 	scripts/check-words
+
+deb: build ## a Debian package, in .build/deb
+	scripts/make-deb
+
+install: build ## programs, units, rules, man pages and completions, below DESTDIR
+	scripts/install-files $(or $(DESTDIR),/)
 
 docs: build ## every command's help, in docs/commands.md
 	scripts/make-docs
