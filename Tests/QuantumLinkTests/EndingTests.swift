@@ -33,7 +33,7 @@ struct EndingTests {
 
     @Test("A session that is stopped in the middle of its frames ends, wherever it was")
     func stopped() async throws {
-        for round in 0..<24 {
+        for round in 0..<12 {
             let bench = UncheckedBench(try LinkBench(SyntheticChannel(seed: UInt64(300 + round))))
             let frames = round % 8
             let ended = await ends(within: .seconds(30)) {
@@ -124,12 +124,47 @@ struct EndingTests {
 
     @Test("A receiver that turns slowly within a slot is followed")
     func phase() async throws {
-        // .6 rad within a slot: without following it the last frames would have two thirds of their SNR.
-        let bench = try LinkBench(SyntheticChannel(seed: 34, phaseRate: 0.02))
+        // .37 rad within a slot: without following it the last frames would be below what the code can bear, and T would look 5 % smaller.
+        let bench = try LinkBench(SyntheticChannel(seed: 34, phaseRate: 0.012))
         await bench.run(limit: .seconds(30)) { $0.blocksDeposited >= 1 && $1.blocksDeposited >= 1 }
         let block = try #require(bench.transmitter.context.monitor.blocks.last)
-        #expect(block.framesFailed == 0)
-        #expect(abs(block.transmittance - 0.5) < 0.02)
+        #expect(block.framesFailed <= 1)
+        #expect(abs(block.transmittance - 0.5) < 0.01)
+    }
+
+    @Test("Ends that are killed at any moment and started anew never use a stretch of pad twice, and go on making key")
+    func pads() async throws {
+        let bench = try LinkBench(SyntheticChannel(seed: 35))
+        let seen = Mutex<[Set<UInt64>]>([[], []])
+        let twice = Mutex<[UInt64]>([])
+        for round in 0..<6 {
+            let count = Mutex(0)
+            // Later in each round; the tags of handshakes, of blocks and of commits are all among what was said by then.
+            let last = [3, 5, 9, 60, 64, 70][round]
+            let cut: @Sendable (Int) -> MemoryPipe.Tamper = { direction in
+                { message in
+                    if message.getInteger(at: message.readerIndex + 4, as: UInt8.self) == 0x03,
+                        let offset = message.getInteger(at: message.readerIndex + 6, endianness: .little, as: UInt64.self),
+                        !seen.withLock({ $0[direction].insert(offset).inserted })
+                    {
+                        twice.withLock { $0.append(offset) }
+                    }
+                    let isDead = count.withLock { count in
+                        count += 1
+                        return count > last
+                    }
+                    return isDead ? [] : [message]
+                }
+            }
+            await bench.run(tamperForward: cut(0), tamperBackward: cut(1), limit: .seconds(10)) { _, _ in count.withLock { $0 > last } }
+            try bench.restart()
+        }
+        #expect(seen.withLock { $0.allSatisfy { $0.count >= 4 } })
+        #expect(twice.withLock { $0 } == [])
+        await bench.run { $0.blocksDeposited >= 1 && $1.blocksDeposited >= 1 }
+        let (left, right) = (try bench.transmitter.keys(), try bench.receiver.keys())
+        #expect(!left.isEmpty && left.map(\.block) == right.map(\.block))
+        for (a, b) in zip(left, right) { #expect(a.key.matches(b.key)) }
     }
 
     @Test("Real connections: messages come whole and in order, too long ones and closed ends are noticed, the kernel watches")

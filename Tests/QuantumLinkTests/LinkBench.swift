@@ -74,6 +74,16 @@ final class LinkBench {
         receiver = try end(Self.norte, Self.almagro, .receiver)
     }
 
+    /// Both ends anew on the same files, as after a kill: nothing was closed.
+    func restart() throws {
+        for keyPath in [\LinkBench.transmitter, \LinkBench.receiver] {
+            let node = self[keyPath: keyPath].context.settings.identity.node
+            let database = try LinkDatabase(path: folder.appendingPathComponent("\(node).sqlite").path)
+            self[keyPath: keyPath].database = database
+            self[keyPath: keyPath].context.database = database
+        }
+    }
+
     deinit { try? FileManager.default.removeItem(at: folder) }
 
     /// Runs one connection until `done` holds, or it fails, or the time is over.
