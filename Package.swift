@@ -138,6 +138,9 @@ let house: [House] = [
         imports: ["QKDModel", "KeyMaterial", "KeyStore", "KeyDeposit", "NodeAPI", "NodeRuntime"],
         outside: [argumentParser, logging, lifecycle]),
     House(
+        name: "qkd-agentd", kind: .program, imports: ["QKDModel", "NodeAPI", "NodeRuntime", "RESTCONF", "SDNAgent"],
+        outside: [argumentParser, logging, lifecycle]),
+    House(
         name: "qkdctl", kind: .program,
         imports: [
             "QKDModel", "KeyMaterial", "QuantumOptics", "Transport", "Instruments", "PostProcessing", "NodeAPI",

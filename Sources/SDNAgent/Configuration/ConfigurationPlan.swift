@@ -43,6 +43,8 @@ struct ConfigurationPlan: Sendable, Equatable {
         /// Terms of the links that the change touches.
         var plans: [LinkID: LinkPlan] = [:]
         var store: StoreStatus?
+        /// All peers of the configuration that is to be, also those that the change does not name.
+        var peers: [UUID: DesiredConfiguration.Peer] = [:]
         /// Device names by interface.
         var devices: [UInt32: String] = [:]
     }
@@ -79,10 +81,10 @@ struct ConfigurationPlan: Sendable, Equatable {
     private mutating func planPeers(
         _ before: DesiredConfiguration, _ after: DesiredConfiguration, _ ground: Ground
     ) throws(RESTCONFError) {
-        var names: [NodeID: UUID] = [:]
         for (id, peer) in after.peers.sorted(by: { $0.key.uuidString < $1.key.uuidString }) {
             let path = DesiredConfiguration.place(peer: text(id))
-            if names.updateValue(id, forKey: peer.node) != nil || peer.node == ground.node || id == ground.nodeID {
+            let isTwice = ground.peers.contains { $0.key != id && $0.value.node == peer.node }
+            if isTwice || peer.node == ground.node || id == ground.nodeID {
                 throw RESTCONFError(.application, .invalidValue, "node '\(peer.node)' stands for two", path: path)
             }
             guard before.peers[id] != peer else { continue }
@@ -155,7 +157,7 @@ struct ConfigurationPlan: Sendable, Equatable {
         }
         if let local = link.localNode, local != ground.nodeID { throw refuse("/qkdl_local/qkdn_id", "this node is \(text(ground.nodeID))") }
         guard let remote = link.remoteNode else { throw refuse("/qkdl_remote/qkdn_id", "a physical link needs its far node") }
-        guard let peer = after.peers[remote]?.node else {
+        guard let peer = ground.peers[remote]?.node else {
             throw refuse("/qkdl_remote/qkdn_id", "there is no peer \(text(remote)): create it under sdqkd-cv-qkd:peers first")
         }
         guard let role = link.role else { throw refuse("/phys_qkd_role", "a physical link needs a role, TRANSMITTER or RECEIVER") }

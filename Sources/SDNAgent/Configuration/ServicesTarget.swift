@@ -18,6 +18,9 @@ public actor ServicesTarget: ConfigurationTarget {
     private var plan: ConfigurationPlan?
     private var undo: [ConfigurationStep] = []
     private var devices: [UInt32: String] = [:]
+    /// All peers of the configuration: a change names only what it touches.
+    private var peers: [UUID: DesiredConfiguration.Peer] = [:]
+    private var peersToBe: [UUID: DesiredConfiguration.Peer] = [:]
     private var changed: (@Sendable () -> Void)?
 
     init(settings: NodeSettings, links: any LinkServicePort, store: any StoreServicePort, logger: Logger) {
@@ -27,10 +30,13 @@ public actor ServicesTarget: ConfigurationTarget {
     /// Called after every change that was committed.
     func onChange(_ body: @escaping @Sendable () -> Void) { changed = body }
     func note(devices: [UInt32: String]) { self.devices = devices }
+    /// Peers that came into the tree without a change, at the start or by adoption. Those that are known stay as they are.
+    func note(peers: [UUID: DesiredConfiguration.Peer]) { self.peers.merge(peers) { known, _ in known } }
 
     public func prepare(_ change: ConfigurationChange) async throws(RESTCONFError) {
         let (before, after) = (try read(change.before), try read(change.after))
         try refuseOwn(change, before, after)
+        peersToBe = peers.filter { before.peers[$0.key] == nil }.merging(after.peers) { $1 }
         let plan = try await plan(before, after)
         self.plan = plan
         undo = []
@@ -47,6 +53,8 @@ public actor ServicesTarget: ConfigurationTarget {
         guard let plan else { return }
         self.plan = nil
         undo = []
+        // Also where it breaks off: what follows then is the reverse of this change.
+        peers = peersToBe
         for placed in plan.commit {
             do { try await carry(placed.step) } catch {
                 logger.warning("a change broke off: \(error)", metadata: ["place": "\(placed.path)"])
@@ -135,6 +143,7 @@ public actor ServicesTarget: ConfigurationTarget {
 
     private func ground(_ configuration: DesiredConfiguration, all: Bool) async throws(ServiceProblem) -> ConfigurationPlan.Ground {
         var ground = ConfigurationPlan.Ground(node: settings.node, nodeID: settings.id, devices: devices)
+        ground.peers = all ? configuration.peers : peersToBe
         ground.links = try? await links.status()
         ground.store = try? await store.status()
         for link in configuration.links.values where !link.isVirtual {

@@ -19,7 +19,7 @@ extension NodeModel {
         if desired.nodeID != settings.id { members["qkdn_id"] = .uuid(settings.id) }
         if desired.version != settings.version { members["qkdn_version"] = .string(settings.version) }
         if desired.nodeName != settings.node.rawValue { members[YANGNames.cv + "node-name"] = .string(settings.node.rawValue) }
-        if desired.nodeID == nil {
+        if desired.version == nil {
             members["qkdn_location_id"] = .string(settings.location)
             members["qkdn_capabilities"] = .object([
                 "link_stats_support": .bool(true), "application_stats_support": .bool(true), "key_relay_mode_enable": .bool(false),

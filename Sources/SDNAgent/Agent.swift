@@ -1,0 +1,230 @@
+// The agent at work: asks both services, feeds the state machine, keeps the tree and hands notifications to the sinks.
+
+import Foundation
+public import Logging
+import NodeAPI
+import QKDModel
+public import RESTCONF
+
+public actor Agent {
+    public struct Status: Sendable, Equatable {
+        public var notifications: UInt64 = 0
+        /// Notifications and states that the schema refused; always 0 unless this program is wrong.
+        public var refused: UInt64 = 0
+    }
+
+    public nonisolated let datastore: Datastore
+    public nonisolated let streams: EventStreams
+    private let links: any LinkServicePort
+    private let store: any StoreServicePort
+    private let target: ServicesTarget
+    private let sink: RabbitMQSink?
+    private let numbersPath: String
+    private let logger: Logger
+    private let poll: Duration
+    private var model: NodeModel
+    private var shownState = ""
+    private var configurationText = ""
+    private var reconciled = (links: false, store: false)
+    private var wasHere: (links: Bool?, store: Bool?) = (nil, nil)
+    public private(set) var status = Status()
+
+    /// - Parameters:
+    ///   - folder: where configuration and interface numbers are kept; made if needed.
+    ///   - poll: how often the services are asked, beside listening to their events.
+    /// - Throws: `RESTCONFError` or `SDNAgentError` where the folder or what is in it cannot be used.
+    public init(
+        _ settings: NodeSettings, schema: YANGSchema, folder: String, links: any LinkServicePort, store: any StoreServicePort,
+        sink: RabbitMQSink? = nil, poll: Duration = .seconds(1), logger: Logger = Logger(label: "agent")
+    ) throws {
+        try FileManager.default.createDirectory(
+            atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        numbersPath = folder + "/interfaces.json"
+        (self.links, self.store, self.sink, self.logger, self.poll) = (links, store, sink, logger, poll)
+        target = ServicesTarget(settings: settings, links: links, store: store, logger: logger)
+        let initial = JSON.object([YANGNames.node: .object(["qkdn_id": .string(settings.id.uuidString.lowercased())])])
+        datastore = try Datastore(schema: schema, folder: folder + "/running", initial: initial.text, target: target)
+        streams = EventStreams(schema: schema)
+        model = NodeModel(settings, numbers: try Self.readNumbers(numbersPath))
+    }
+
+    /// Until cancelled.
+    public func run() async throws {
+        let (wake, bell) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
+        await target.onChange { bell.yield() }
+        await readConfiguration()
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { await self.listenToLinks(bell) }
+            group.addTask { await self.listenToStore(bell) }
+            group.addTask { [poll] in
+                while !Task.isCancelled {
+                    bell.yield()
+                    try await Task.sleep(for: poll)
+                }
+            }
+            if let sink { group.addTask { await sink.run() } }
+            group.addTask {
+                for await _ in wake { await self.look() }
+            }
+            try await group.next()
+            group.cancelAll()
+        }
+    }
+
+    // MARK: Looking
+
+    /// One round: both services, the configuration, the tree.
+    func look() async {
+        await readConfiguration()
+        do {
+            let status = try await links.status()
+            await take(.linkService(status))
+            if !reconciled.links {
+                reconciled.links = true
+                await target.note(devices: model.devices)
+                await target.reconcile(model.desired, linkService: true)
+            }
+        } catch {
+            reconciled.links = false
+            await take(.linkServiceAway("\(error)"))
+        }
+        for link in model.linksWithoutPlan {
+            if let plan = try? await links.plan(of: link) { await take(.plan(link, plan)) }
+        }
+        do {
+            await take(.store(try await store.status(), try await store.applications()))
+            if !reconciled.store {
+                reconciled.store = true
+                await target.reconcile(model.desired, linkService: false)
+            }
+        } catch {
+            reconciled.store = false
+            await take(.storeAway("\(error)"))
+        }
+        if let sink { await take(.notificationsLost(sink.outbox.counts.dropped)) }
+        await target.note(devices: model.devices)
+        await show()
+    }
+
+    private func listenToLinks(_ bell: AsyncStream<Void>.Continuation) async {
+        while !Task.isCancelled {
+            for await event in links.events() {
+                if let device = event.deviceStatus { await take(.device(device)) }
+                if let link = event.linkStatus {
+                    await take(event.change == .removed ? .linkRemoved(link.link) : .link(link))
+                }
+                bell.yield()
+            }
+            try? await Task.sleep(for: poll)
+        }
+    }
+
+    private func listenToStore(_ bell: AsyncStream<Void>.Continuation) async {
+        while !Task.isCancelled {
+            for await event in store.events() {
+                if let application = event.application { await take(.application(application, event.kind)) }
+                bell.yield()
+            }
+            try? await Task.sleep(for: poll)
+        }
+    }
+
+    private func readConfiguration() async {
+        guard let text = try? await datastore.configuration(), text != configurationText else { return }
+        configurationText = text
+        do {
+            let configuration = try DesiredConfiguration(parsing: text)
+            await target.note(peers: configuration.peers)
+            await take(.configuration(configuration))
+        } catch {
+            logger.error("the running configuration cannot be read: \(error)")
+        }
+    }
+
+    // MARK: Doing
+
+    func take(_ input: NodeInput) async {
+        let outputs = model.input(input, at: Date())
+        guard !outputs.isEmpty else { return }
+        var isMerged = false
+        for output in outputs {
+            switch output {
+            case .notify(let notification): await tell(notification)
+            case .merge(let document): isMerged = await merge(document) || isMerged
+            case .removeInterface(let number): isMerged = await removeInterface(number) || isMerged
+            case .keepNumbers(let numbers): keep(numbers)
+            }
+        }
+        if isMerged { await readConfiguration() }
+    }
+
+    private func tell(_ notification: NodeNotification) async {
+        do {
+            let made = try await streams.publish("etsi-qkd-sdn-node:\(notification.name)", notification.contents.text)
+            status.notifications += 1
+            sink?.outbox.take(
+                OutgoingNotification(name: notification.name, object: notification.object, weight: notification.weight, body: made.json))
+            logger.info("\(notification.name)", metadata: ["object": "\(notification.object)"])
+        } catch {
+            status.refused += 1
+            logger.error("a notification was refused by the schema: \(error)", metadata: ["name": "\(notification.name)"])
+        }
+    }
+
+    private func merge(_ document: JSON) async -> Bool {
+        do {
+            try await datastore.apply(document.text)
+            return true
+        } catch {
+            status.refused += 1
+            logger.error("the tree refused an entry of the node's own: \(error)")
+            return false
+        }
+    }
+
+    private func removeInterface(_ number: UInt32) async -> Bool {
+        do {
+            let path = try ResourcePath(
+                parsing: "etsi-qkd-sdn-node:qkd_node/qkd_interfaces/qkd_interface=\(number)", schema: datastore.schema)
+            try await datastore.apply(nil, at: path)
+            return true
+        } catch {
+            logger.error("interface \(number) could not leave the tree: \(error)")
+            return false
+        }
+    }
+
+    private func show() async {
+        let text = model.state(at: Date()).text
+        guard text != shownState else { return }
+        do {
+            try await datastore.setState(text)
+            shownState = text
+        } catch {
+            status.refused += 1
+            logger.error("the tree refused the node's state: \(error)")
+        }
+    }
+
+    // MARK: Interface numbers
+
+    private static func readNumbers(_ path: String) throws(SDNAgentError) -> [String: UInt32] {
+        guard FileManager.default.fileExists(atPath: path) else { return [:] }
+        do { return try JSONDecoder().decode([String: UInt32].self, from: Data(contentsOf: URL(filePath: path))) } catch {
+            throw .state(path: path, reason: "\(error)")
+        }
+    }
+
+    private func keep(_ numbers: [String: UInt32]) {
+        let encoder = JSONEncoder()
+        encoder.outputFormatting = [.sortedKeys, .prettyPrinted]
+        do { try encoder.encode(numbers).write(to: URL(filePath: numbersPath), options: .atomic) } catch {
+            logger.error("interface numbers cannot be kept: \(error)", metadata: ["file": "\(numbersPath)"])
+        }
+    }
+}
+
+extension NodeModel {
+    /// Device names by interface.
+    var devices: [UInt32: String] { interfaces.mapValues(\.device.name) }
+}
