@@ -11,8 +11,8 @@ final class Exchange {
     private let reader: AnswerReader
     private var isOutOfStep = false
     private var isBroken: TransportError?
-    /// The device's error queue was not empty when the line was last brought into step, and has not been read to its end
-    /// since: an error in it says nothing about the query at hand.
+    /// The line was brought into step, and the device's error queue has not been read to its end since: it may hold, now or soon,
+    /// an error about what was lost, which says nothing about the query at hand.
     private var hasOldErrors = false
     /// Copies of `*IDN?` in the last marker: 2 to 9 in turn, so that late markers are told apart.
     private var markerCopies = 1
@@ -206,7 +206,7 @@ final class Exchange {
         reader.reset()
         if line.keepsMessages {
             guard isClear else { throw TransportError.timedOut(line.name, doing: "clearing it") }
-            hasOldErrors = try (line.statusByte(patience) ?? 0) & 0x04 != 0
+            hasOldErrors = true
             isOutOfStep = false
             return
         }

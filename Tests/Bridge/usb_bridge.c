@@ -41,10 +41,11 @@ typedef struct {
     UMockdevIoctlData *urb, *buffer;
     UMockdevIoctlClient *client;
     guint32 sequence;
+    int plug; // which of the device's plugs it belongs to
 } Pending;
 
 typedef struct {
-    int index, socket, number;
+    int index, socket, number, plug;
     char bus_id[32], serial[64], product[64], maker[64], path[64], node[64];
     unsigned char descriptors[512];
     int descriptor_length;
@@ -255,6 +256,7 @@ static void submit_urb(Device *device, UMockdevIoctlClient *client, UMockdevIoct
     if (urb->buffer_length > 0)
         pending->buffer = umockdev_ioctl_data_resolve(pending->urb, G_STRUCT_OFFSET(struct usbdevfs_urb, buffer), urb->buffer_length, NULL);
     pending->client = client;
+    pending->plug = device->plug;
     gboolean is_control = urb->type == USBDEVFS_URB_TYPE_CONTROL;
     unsigned char *bytes = pending->buffer ? pending->buffer->data : NULL;
     gboolean in = is_control ? bytes[0] & 0x80 : urb->endpoint & 0x80;
@@ -272,17 +274,19 @@ static void submit_urb(Device *device, UMockdevIoctlClient *client, UMockdevIoct
     complete(client, 0, 0);
 }
 
-static void reap(Device *device, UMockdevIoctlClient *client, UMockdevIoctlData *argument) {
+static void reap(Device *device, UMockdevIoctlClient *client, UMockdevIoctlData *argument, int plug) {
+    gboolean dead = device->dead || plug != device->plug;
     GList *entry = NULL;
     for (int look = 0; look < 2 && !entry; look++) {
-        for (entry = device->done; entry && ((Pending *)entry->data)->client != client;) entry = entry->next;
+        for (entry = device->done; entry; entry = entry->next)
+            if (((Pending *)entry->data)->client == client && ((Pending *)entry->data)->plug == plug) break;
         // libusb asks without end while a node is open: let it wait a moment where nothing is there.
         if (!entry && look == 0) {
-            if (device->dead) g_usleep(1000);
+            if (dead) g_usleep(1000);
             else service(device, 1);
         }
     }
-    if (!entry) return complete(client, -1, device->dead ? ENODEV : EAGAIN);
+    if (!entry) return complete(client, -1, dead ? ENODEV : EAGAIN);
     Pending *pending = entry->data;
     device->done = g_list_delete_link(device->done, entry);
     UMockdevIoctlData *place = umockdev_ioctl_data_resolve(argument, 0, sizeof(void *), NULL);
@@ -361,12 +365,13 @@ static unsigned number_argument(UMockdevIoctlData *argument) {
 static void finish_control(UMockdevIoctlClient *client, int result) { complete(client, result < 0 ? -1 : 0, result < 0 ? -result : 0); }
 
 static gboolean answer(UMockdevIoctlBase *base, UMockdevIoctlClient *client, Device *device) {
-    (void)base;
+    // A node that was opened before the device was pulled out stays dead when it is put back.
+    int plug = GPOINTER_TO_INT(g_object_get_data(G_OBJECT(base), "plug"));
     gulong request = umockdev_ioctl_client_get_request(client);
     UMockdevIoctlData *argument = umockdev_ioctl_client_get_arg(client);
     g_rec_mutex_lock(&lock);
     gboolean may_outlive = request == USBDEVFS_REAPURB || request == USBDEVFS_REAPURBNDELAY || request == USBDEVFS_DISCARDURB;
-    if (device->dead && !may_outlive) {
+    if ((device->dead || plug != device->plug) && !may_outlive) {
         complete(client, -1, ENODEV);
     } else
         switch (request) {
@@ -395,7 +400,7 @@ static gboolean answer(UMockdevIoctlBase *base, UMockdevIoctlClient *client, Dev
         case USBDEVFS_RESET: complete(client, 0, 0); break;
         case USBDEVFS_SUBMITURB: submit_urb(device, client, argument); break;
         case USBDEVFS_REAPURB:
-        case USBDEVFS_REAPURBNDELAY: reap(device, client, argument); break;
+        case USBDEVFS_REAPURBNDELAY: reap(device, client, argument, plug); break;
         case USBDEVFS_DISCARDURB: discard(device, client, argument); break;
         default: complete(client, -1, ENOTTY);
         }
@@ -406,21 +411,21 @@ static gboolean answer(UMockdevIoctlBase *base, UMockdevIoctlClient *client, Dev
 
 /// The program closed the node, or died with it open.
 static void vanished(UMockdevIoctlBase *base, UMockdevIoctlClient *client, Device *device) {
-    (void)base;
+    int plug = GPOINTER_TO_INT(g_object_get_data(G_OBJECT(base), "plug"));
     g_rec_mutex_lock(&lock);
     for (int i = 0; i < INTERFACES; i++)
-        if (device->claim[i] == client) device->claim[i] = NULL;
+        if (device->claim[i] == client && plug == device->plug) device->claim[i] = NULL;
     for (GList *l = device->waiting, *next; l; l = next) {
         next = l->next;
         Pending *pending = l->data;
-        if (pending->client != client) continue;
+        if (pending->client != client || pending->plug != plug) continue;
         device->waiting = g_list_delete_link(device->waiting, l);
         free_pending(pending);
     }
     for (GList *l = device->done, *next; l; l = next) {
         next = l->next;
         Pending *pending = l->data;
-        if (pending->client != client) continue;
+        if (pending->client != client || pending->plug != plug) continue;
         device->done = g_list_delete_link(device->done, l);
         free_pending(pending);
     }
@@ -490,6 +495,8 @@ static int plug(Device *device) {
     memset(device->driver, 0, sizeof device->driver);
     strcpy(device->driver[0], "usbtmc");
     UMockdevIoctlBase *handler = umockdev_ioctl_base_new();
+    device->plug++;
+    g_object_set_data(G_OBJECT(handler), "plug", GINT_TO_POINTER(device->plug));
     g_signal_connect(handler, "handle-ioctl", G_CALLBACK(answer), device);
     g_signal_connect(handler, "client-vanished", G_CALLBACK(vanished), device);
     add_node(name, device->number, attributes, device->descriptors, device->descriptor_length, handler);
@@ -505,6 +512,11 @@ static void unplug(Device *device) {
     g_rec_mutex_unlock(&lock);
     if (!device->plugged) return;
     device->plugged = FALSE;
+    // The node first: whoever opens it while nobody answers behind it is ended by umockdev.
+    char *root = umockdev_testbed_get_root_dir(bed), *path = g_strconcat(root, device->node, NULL);
+    unlink(path);
+    g_free(path);
+    g_free(root);
     umockdev_testbed_uevent(bed, device->path, "remove");
     umockdev_testbed_detach_ioctl(bed, device->node, NULL);
     umockdev_testbed_remove_device(bed, device->path);
