@@ -1,38 +1,56 @@
 internal import Glibc
 internal import KeyMaterial
 public import QKDModel
+internal import QuantumOptics
 
-/// Monte Carlo of whole frames over an ideal Gaussian channel: speed, frame error rate, passes.
+/// Monte Carlo of whole frames over an ideal Gaussian channel: speed, frame errors by type, passes, disclosure.
 public struct ReconciliationBenchmark: Sendable {
-    /// Code bits per second of one thread at the transmitter's end (rotation, decoding, reconstruction).
-    public var decodedBitsPerSecond: Double
+    /// Code bits per second of one thread at the transmitter's end (rotation, LLRs, interleaving, decoding, reconstruction).
+    public var decodedBitsPerSecond = 0.0
     /// Code bits per second of one thread at the receiver's end (random word, rotation, syndrome, hash).
-    public var encodedBitsPerSecond: Double
+    public var encodedBitsPerSecond = 0.0
     public var frames: Int
-    /// Frames that ended in anything but the receiver's core bits.
-    public var frameErrors: Int
-    /// Of these, the ones that the hash let pass.
-    public var undetected: Int
-    public var meanPasses: Double
-    public var level: KernelLevel
+    /// Frames that their message alone did not bring to the receiver's core bits.
+    public var frameErrors = 0
+    /// Frames that came to a word with the right syndrome and were refused by the hash.
+    public var refused = 0
+    /// Frames that the hash let pass with the wrong core.
+    public var undetected = 0
+    /// Frames that were given up: their core is disclosed.
+    public var lost = 0
+    /// Core bits disclosed, and bits that asked for them, for frames that were decoded in the end.
+    public var disclosedBits = 0
+    public var requestBits = 0
+    public var meanPasses = 0.0
+    public let level: KernelLevel
+    /// Of the code at the channel's signal-to-noise ratio.
+    public let efficiency: Double
+    let code: ReconciliationCode
 
     public var codeBitsPerSecond: Double { decodedBitsPerSecond }
     public var frameErrorRate: Double { frames > 0 ? Double(frameErrors) / Double(frames) : 0 }
+    /// Share of frames whose bits are lost in the end, whatever was disclosed.
+    public var finalFrameErrorRate: Double { frames > 0 ? Double(lost + undetected) / Double(frames) : 0 }
+    /// Efficiency after what was disclosed and lost.
+    public var netEfficiency: Double {
+        let information = Double((code.frameBits - code.syndromeBits) * max(1, frames))
+        return efficiency * (1 - finalFrameErrorRate - Double(disclosedBits + requestBits) / information)
+    }
 
     /// - Parameters:
     ///   - efficiency: reconciliation efficiency; sets the channel's signal-to-noise ratio through the code's rate.
     ///   - random: source of symbols, noise and words; the same source gives the same frames.
+    ///   - disclosing: whether frames that do not decode get rounds of disclosure. Their time counts.
     /// - Throws: `ReconciliationError.kernelUnavailable`.
     public static func run(
         code: ReconciliationCode, efficiency: Double, frames: Int, kernel: KernelLevel = .best, random: any RandomSource = KernelRandom(),
-        maximumPasses: Int = FrameDecoder.defaultPasses
+        maximumPasses: Int = FrameDecoder.defaultPasses, disclosing: Bool = false
     ) throws -> ReconciliationBenchmark {
         let encoder = try FrameEncoder(code: code, random: random, level: kernel)
         let decoder = try FrameDecoder(code: code, level: kernel)
         let snr = code.designSNR(efficiency: efficiency)
         var channel = GaussianChannel(snr: snr, count: code.frameBits, random: random)
-        var result = ReconciliationBenchmark(
-            decodedBitsPerSecond: 0, encodedBitsPerSecond: 0, frames: frames, frameErrors: 0, undetected: 0, meanPasses: 0, level: kernel)
+        var result = ReconciliationBenchmark(frames: frames, level: kernel, efficiency: efficiency, code: code)
         var encoding = Duration.zero
         var decoding = Duration.zero
         let clock = ContinuousClock()
@@ -42,25 +60,76 @@ public struct ReconciliationBenchmark: Sendable {
             let start = clock.now
             let sent = try channel.received.withUnsafeBufferPointer { try encoder.encode(quadratures: $0, hashKey: hashKey) }
             let middle = clock.now
-            let outcome = try channel.sent.withUnsafeBufferPointer {
-                try decoder.decode(symbols: $0, message: sent.message, snr: snr, hashKey: hashKey, maximumPasses: maximumPasses)
+            var attempt = try channel.sent.withUnsafeBufferPointer {
+                try decoder.attempt(symbols: $0, message: sent.message, snr: snr, hashKey: hashKey, maximumPasses: maximumPasses)
             }
+            if disclosing { attempt = try disclose(attempt, sent.core, code) }
             decoding += clock.now - middle
             encoding += middle - start
-            switch outcome {
-            case .decoded(let core, _, let passes):
-                result.meanPasses += Double(passes) / Double(frames)
-                guard !core.matches(sent.core) else { continue }
-                result.undetected += 1
-            case .failed(let passes):
-                result.meanPasses += Double(passes) / Double(frames)
-            }
-            result.frameErrors += 1
+            result.count(attempt, sent.core)
         }
         let bits = Double(code.frameBits * frames)
         result.decodedBitsPerSecond = bits / (decoding / .seconds(1))
         result.encodedBitsPerSecond = bits / (encoding / .seconds(1))
         return result
+    }
+
+    private static func disclose(_ first: FrameAttempt, _ core: SecretBytes, _ code: ReconciliationCode) throws -> FrameAttempt {
+        var attempt = first
+        while case .unfinished(let frame) = attempt, let round = frame.nextRound {
+            attempt = try frame.resume(with: FrameDisclosure(of: core, round: round, code: code))
+        }
+        return attempt
+    }
+
+    private mutating func count(_ attempt: FrameAttempt, _ core: SecretBytes) {
+        let passes: Int
+        switch attempt {
+        case .decoded(let frame):
+            passes = frame.passes
+            let wrong = !frame.core.matches(core)
+            if wrong { undetected += 1 }
+            if wrong || frame.rounds > 0 { frameErrors += 1 }
+            disclosedBits += frame.disclosedBits
+            requestBits += frame.requestBits
+        case .unfinished(let frame):
+            passes = frame.passes
+            frameErrors += 1
+            lost += 1
+        case .failed(let taken, let rounds):
+            passes = taken
+            frameErrors += 1
+            lost += 1
+            if rounds < FrameDisclosure.maximumRounds, taken > 0 { refused += 1 }
+        }
+        meanPasses += Double(passes) / Double(frames)
+    }
+
+    /// The range of rates that `count` of `frames` is no surprise for: 95 % by Clopper and Pearson.
+    public static func confidence(_ count: Int, of frames: Int) -> ClosedRange<Double> {
+        guard frames > 0 else { return 0...1 }
+        func atMost(_ k: Int, _ p: Double) -> Double {
+            guard k >= 0 else { return 0 }
+            let odds = log(p) - log1p(-p)
+            var term = Double(frames) * log1p(-p)
+            var sum = exp(term)
+            for i in 0..<k {
+                term += log(Double(frames - i) / Double(i + 1)) + odds
+                sum += exp(term)
+            }
+            return sum
+        }
+        func root(_ above: (Double) -> Bool) -> Double {
+            var (low, high) = (0.0, 1.0)
+            for _ in 0..<60 {
+                let middle = (low + high) / 2
+                if above(middle) { low = middle } else { high = middle }
+            }
+            return (low + high) / 2
+        }
+        let low = count <= 0 ? 0 : root { 1 - atMost(count - 1, $0) < 0.025 }
+        let high = count >= frames ? 1 : root { atMost(count, $0) > 0.025 }
+        return min(low, high)...high
     }
 }
 
@@ -69,30 +138,24 @@ package struct GaussianChannel {
     package private(set) var sent: [Float]
     package private(set) var received: [Float]
     private let gain: Float
-    private let random: any RandomSource
+    private let deviates: GaussianStream
+    private var drawn: UInt64 = 0
 
     package init(snr: Double, count: Int, random: any RandomSource) {
         sent = [Float](repeating: 0, count: count)
         received = sent
         gain = Float(snr.squareRoot())
-        self.random = random
+        deviates = GaussianStream(seed: random.word(), stream: 0)
     }
 
     /// The next frame.
     package mutating func next() {
-        Self.fill(&sent, random)
-        Self.fill(&received, random)
-        for i in sent.indices { received[i] += gain * sent[i] }
-    }
-
-    /// Standard normal values by the Box-Muller method.
-    private static func fill(_ values: inout [Float], _ random: any RandomSource) {
-        let words = random.bytes(4 * values.count).withUnsafeBytes { [UInt32]($0.bindMemory(to: UInt32.self)) }
-        for i in stride(from: 0, to: values.count - 1, by: 2) {
-            let radius = (-2 * logf((Float(words[i] >> 8) + 0.5) / 16_777_216)).squareRoot()
-            let angle = Float(words[i + 1] >> 8) * (2 * Float.pi / 16_777_216)
-            values[i] = radius * cosf(angle)
-            values[i + 1] = radius * sinf(angle)
+        sent.withUnsafeMutableBufferPointer { x in
+            received.withUnsafeMutableBufferPointer { y in
+                deviates.fill(x: x, p: y, first: drawn)
+                for i in y.indices { y[i] += gain * x[i] }
+            }
         }
+        drawn += UInt64(sent.count)
     }
 }

@@ -22,8 +22,8 @@ public struct ReconciliationCode: Sendable, Identifiable, CustomStringConvertibl
     public let step: Int
     /// Steps that the built-in code has.
     public let steps: Int
-    /// Reconciliation efficiency at which the built-in code was found to leave few frames undecoded (docs/reconciliation.md): what
-    /// `bestFor` works with.
+    /// Reconciliation efficiency at which the code was found to leave few frames undecoded (docs/reconciliation.md): what `bestFor`
+    /// works with.
     public let operatingEfficiency: Double
     let table: CodeTable
 
@@ -94,7 +94,8 @@ public struct ReconciliationCode: Sendable, Identifiable, CustomStringConvertibl
         base = id.split(separator: "+").first.map(String.init) ?? id
         self.step = Int(step)
         steps = Int(ldpc_code_steps(index))
-        operatingEfficiency = ldpc_code_efficiency(index)
+        // Shorter frames and a rate farther from the one it was designed for cost a little.
+        operatingEfficiency = ldpc_code_efficiency(index) - (steps > 0 ? 0.012 * Double(step) / Double(steps) : 0)
         frameBits = ldpc_code_bits(table.code)
         coreBits = ldpc_core_bits(table.code)
         syndromeBits = ldpc_syndrome_bits(table.code)
