@@ -49,35 +49,38 @@ struct BenchCommand: AsyncParsableCommand {
     @Flag(help: "Leave the end-to-end run out.")
     var noLab = false
 
+    @Option(help: "Only the decoder, with this code or step of one.")
+    var code: String?
+
+    @Option(help: "Reconciliation efficiency of the decoder's frames.")
+    var efficiency = 0.92
+
+    @Option(help: "A Python that has the package information-reconciliation, which is run beside ours.")
+    var python = ".venv/bin/python"
+
     func validate() throws {
         guard frames > 0 else { throw ValidationError("--frames must be more than 0") }
+        guard (0.5...1.2).contains(efficiency) else { throw ValidationError("--efficiency must be from 0.5 to 1.2") }
     }
 
     func run() async throws {
         if let json { try OutputFile.check(absolutePath(json)) }
+        if let code { return try report(DecoderBench.rows(code: .named(code), efficiency: efficiency, frames: frames)) }
         if !noLab { _ = try Lab(testbed: testbed, folder: nil) }
-        var figures = try reconciliation()
+        var figures = try DecoderBench.all(efficiency: efficiency, frames: frames)
+        figures += try await DecoderBench.beside(python: python, efficiency: efficiency, frames: frames) { try await output(of: $0, $1) }
         figures += try privacyAmplification()
         figures += try await emulator()
         if !noLab { figures += try await endToEnd() }
+        try report(figures)
+    }
+
+    private func report(_ figures: [BenchFigure]) throws {
         print(Self.table(figures))
         if let json {
             let encoder = JSONEncoder()
             encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
             try OutputFile.write(encoder.encode(figures) + Data("\n".utf8), to: absolutePath(json))
-        }
-    }
-
-    private func reconciliation() throws -> [BenchFigure] {
-        try ReconciliationCode.all.flatMap { code in
-            let efficiency = 0.92
-            let run = try ReconciliationBenchmark.run(code: code, efficiency: efficiency, frames: frames)
-            return [
-                BenchFigure("decoder \(code.id) (\(run.level))", run.decodedBitsPerSecond, "code bit/s", baseline: 1e7),
-                BenchFigure("encoder \(code.id) (\(run.level))", run.encodedBitsPerSecond, "code bit/s", baseline: 1e7),
-                BenchFigure("frame error rate \(code.id) at efficiency \(efficiency)", run.frameErrorRate, "share of \(run.frames)"),
-                BenchFigure("mean passes \(code.id)", run.meanPasses, "passes"),
-            ]
         }
     }
 
@@ -121,13 +124,14 @@ struct BenchCommand: AsyncParsableCommand {
         return folder
     }
 
-    /// Standard output of a program of this build.
+    /// Standard output of a program of this build, or of the one at a path.
     /// - Throws: `LabError.commandFailed` where it fails.
     private func output(of name: String, _ arguments: [String]) async throws -> Data {
         let folder = try scratch()
         defer { try? FileManager.default.removeItem(atPath: folder) }
         let plan = try ChildPlan(
-            name: name, command: [Lab.programFolder() + "/" + name] + arguments, folder: FileManager.default.currentDirectoryPath,
+            name: name, command: [name.contains("/") ? name : Lab.programFolder() + "/" + name] + arguments,
+            folder: FileManager.default.currentDirectoryPath,
             output: folder + "/run")
         let child = try await ChildProcess.start(plan)
         let end = await child.wait()
