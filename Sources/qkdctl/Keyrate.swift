@@ -33,7 +33,18 @@ struct Keyrate: ParsableCommand {
     @Flag(help: "An eavesdropper holds what the receiver loses.") var untrusted = false
     @Flag(help: "Print JSON: i_ab, chi_be, key; with --symbols also chi_worst, t_min, xi_max, delta.") var json = false
 
+    /// Beyond these the difference of entropies, of which a key is made, is lost in rounding: what came out would look like a number.
+    static let soundTransmittance = 1e-6
+    static let soundVariance = 1e6
+
     func validate() throws {
+        if transmittance > 0, transmittance < Self.soundTransmittance {
+            throw ValidationError(
+                "--transmittance \(transmittance) is below 1e-6 (60 dB): the result would be rounding errors, and no key is possible there")
+        }
+        if variance > Self.soundVariance {
+            throw ValidationError("--variance \(variance) is above 1e6 SNU: the result would be rounding errors")
+        }
         if trusted && untrusted { throw ValidationError("--trusted and --untrusted exclude each other") }
         if symbols == nil {
             if peFraction != nil || calibrationSymbols != nil {

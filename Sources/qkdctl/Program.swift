@@ -13,6 +13,6 @@ struct Program: AsyncParsableCommand {
         version: "0.1.0",
         subcommands: [
             DeviceCommand.self, DevicesCommand.self, Keyrate.self, PKICommand.self, KeysCommand.self, LabCommand.self, BenchCommand.self,
-            LinkCommand.self, SecretCommand.self,
+            LinkCommand.self, SecretCommand.self, ConfigCommand.self,
         ])
 }

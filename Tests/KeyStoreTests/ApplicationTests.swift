@@ -81,13 +81,13 @@ private func enabled(_ enabled: Bool) -> ApplicationChange {
     }
 
     @Test func bandwidthHoldsInTheLongRunHoweverRequestsAreCut() async throws {
-        for size in [2048, 8192, 1_000_000] {
+        for size in [8192, 100_000, 1_000_000] {
             let registry = try Registry()
             let id = try await registry.ask(0)
             _ = try await registry.applications.alter(id, limit(10_000), registers: true)
             var (given, longestWait) = (0, 0)
-            for _ in 0..<20_000 {
-                registry.clocks.pass(0.1)
+            for _ in 0..<4000 {
+                registry.clocks.pass(0.5)
                 do {
                     try await registry.ask(size)
                     given += size

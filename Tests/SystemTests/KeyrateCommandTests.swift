@@ -58,4 +58,14 @@ import Testing
         #expect(outcome.status == 64, "\(outcome)")
         #expect(outcome.output.isEmpty && outcome.errors.contains("Error: "))
     }
+
+    /// A difference of entropies that is lost in rounding is refused, not printed.
+    @Test(arguments: [("1e-9", "1.7", "--transmittance"), ("0.25", "1e9", "--variance")])
+    func absurdNumbersAreRefused(transmittance: String, variance: String, option: String) async throws {
+        let outcome = try await run(
+            "qkdctl", "keyrate", "--variance", variance, "--transmittance", transmittance, "--excess-noise", "0.005", "--efficiency", "0.8",
+            "--electronic-noise", "0.05", "--beta", "0.92")
+        #expect(outcome.status == 64 && outcome.errors.contains(option) && outcome.errors.contains("rounding errors"), "\(outcome)")
+        #expect(outcome.output.isEmpty)
+    }
 }

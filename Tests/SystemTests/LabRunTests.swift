@@ -26,6 +26,11 @@ private struct Result: Decodable {
     var seconds: Double
 }
 
+private struct LabKey: Decodable, Equatable {
+    var key_ID: String
+    var key: String
+}
+
 private let small = Programs.root + "/firmware-sim/testbeds/small.yaml"
 
 /// A lab that runs until the test stops it.
@@ -52,6 +57,38 @@ private struct StayingLab {
             try Date(String(from: $0), strategy: Date.ISO8601FormatStyle(includingFractionalSeconds: true))
         }
         return try? decoder.decode(StoreStatus.self, from: Data(outcome.output.utf8))
+    }
+
+    /// Takes keys at alpha, fetches the same at beta, and compares.
+    func exchange(_ count: Int) async throws -> [LabKey] {
+        var last: [LabKey]?
+        // A store that was killed a moment ago may still be greeting its peer.
+        _ = try await eventually(within: .seconds(30), every: .milliseconds(500)) {
+            last = try await keys("alpha", "get", peer: "beta", ["--number", "\(count)"])
+            return last != nil
+        }
+        let taken = try #require(last, "alpha gives no keys: \(lab.errors.suffix(2000))")
+        var fetched: [LabKey]?
+        _ = try await eventually(within: .seconds(30), every: .milliseconds(500)) {
+            fetched = try await keys("beta", "decode", peer: "alpha", taken.map(\.key_ID))
+            return fetched != nil
+        }
+        #expect(fetched == taken)
+        return taken
+    }
+
+    private func keys(_ site: String, _ action: String, peer: String, _ more: [String]) async throws -> [LabKey]? {
+        let file = "\(folder)/\(site)/lkmsd.yaml"
+        let text = try String(contentsOfFile: file, encoding: .utf8)
+        let port = try #require(text.firstMatch(of: /api014: \{ listen: "(?<address>[^"]+)"/)?.output.address)
+        let pki = "\(folder)/\(site)/pki"
+        let command = [
+            Programs.path("qkdctl"), "keys", action, "--kme", "https://\(port)", "--cert", "\(pki)/app-\(site).crt", "--key",
+            "\(pki)/app-\(site).key", "--ca", "\(pki)/ca.crt", "--peer", "app-\(peer)", "--json", "--print-keys",
+        ]
+        let outcome = await (try Running(command + more)).end(within: .seconds(30))
+        guard outcome.status == 0 else { return nil }
+        return try JSONDecoder().decode([String: [LabKey]].self, from: Data(outcome.output.utf8))["keys"]
     }
 
     /// Bits that both ends ever confirmed.
@@ -88,26 +125,34 @@ private struct StayingLab {
         // The emulator's time runs 20 times faster than the wall clock at most, however short the only block was.
         #expect(result.real_time_factor > 0 && result.real_time_factor <= 20 && result.seconds > 0)
         #expect(outcome.errors.contains("equal"))
-        let pids = FileManager.default.contents(atPath: scratch.path + "/lab/children.json").map { String(decoding: $0, as: UTF8.self) }
-        #expect(pids?.filter { !$0.isWhitespace } == "{}", "children are left: \(pids ?? "no file")")
+        for name in ["children.json", "lab.pid"] {
+            #expect(!FileManager.default.fileExists(atPath: scratch.path + "/lab/" + name), "\(name) is left")
+        }
     }
 
-    /// Whatever is killed at whatever moment: what was confirmed stays, and more key follows.
-    @Test(arguments: ["alpha-linkd", "beta-linkd", "alpha-lkmsd", "beta-lkmsd"])
-    func killedServiceRecovers(child: String) async throws {
+    /// Whatever is killed at whatever moment, the devices too, and two at once: what was confirmed stays, more key follows, both ends
+    /// have the same, and no key is given out twice.
+    @Test func whateverIsKilledTheLabGoesOn() async throws {
         let lab = try StayingLab()
-        let first = try await eventually(within: .seconds(240), every: .milliseconds(500)) { try await lab.confirmedBits() > 0 }
-        try #require(first, "no key before the kill: \(lab.lab.errors.suffix(3000))")
-        let before = try await lab.confirmedBits()
-        let pid = try #require(lab.pid(child))
-        kill(pid, SIGKILL)
-        let restarted = await eventually(within: .seconds(30)) { lab.pid(child).map { $0 != pid } ?? false }
-        #expect(restarted)
-        let more = try await eventually(within: .seconds(240), every: .milliseconds(500)) { try await lab.confirmedBits() > before }
-        #expect(more, "no key after the kill of \(child): \(lab.lab.errors.suffix(3000))")
+        let first = try await eventually(within: .seconds(240), every: .milliseconds(250)) { try await lab.confirmedBits() > 0 }
+        try #require(first, "no key before the first kill: \(lab.lab.errors.suffix(3000))")
+        var given: [LabKey] = try await lab.exchange(8)
+        for victims in [["emulator"], ["alpha-linkd", "beta-lkmsd"], ["alpha-lkmsd", "beta-linkd"]] {
+            let before = try await lab.confirmedBits()
+            let pids = try victims.map { try #require(lab.pid($0)) }
+            for pid in pids { kill(pid, SIGKILL) }
+            let restarted = await eventually(within: .seconds(30)) {
+                zip(victims, pids).allSatisfy { name, pid in lab.pid(name).map { $0 != pid } ?? false }
+            }
+            #expect(restarted, "\(victims) did not come back: \(lab.lab.errors.suffix(3000))")
+            let more = try await eventually(within: .seconds(120), every: .milliseconds(250)) { try await lab.confirmedBits() > before }
+            try #require(more, "no key after the kill of \(victims): \(lab.lab.errors.suffix(3000))")
+            given += try await lab.exchange(8)
+        }
+        #expect(given.count == 32 && Set(given.map(\.key_ID)).count == 32 && Set(given.map(\.key)).count == 32)
         lab.lab.signal(SIGTERM)
         let end = await lab.lab.end(within: .seconds(60))
-        #expect(end.status == 0, "\(end)")
+        #expect(end.status == 0 && end.errors.contains("keys equal at both ends"), "\(end)")
     }
 
     /// Whoever ends a lab that was to stay has what was wanted, keys or none; nothing is called unequal that was not compared.

@@ -34,6 +34,8 @@ struct ChildPlan: Sendable {
     var folder: String
     /// Standard output goes to `<output>.out`, standard error is appended to `<output>.log`.
     var output: String
+    /// The command of its n-th restart, where that is another one.
+    var again: (@Sendable (Int) -> [String])?
 }
 
 /// One running or ended child.

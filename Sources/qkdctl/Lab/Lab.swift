@@ -30,6 +30,7 @@ final class Lab: Sendable {
         testbedFile = absolutePath(testbed)
         bed = try Testbed.load(testbedFile)
         try bed.checkNames(file: testbed)
+        try bed.checkCodes(file: testbed)
         plan = try LabPlan(bed, file: testbed, freePort: FreePorts.next)
         self.folder = LabFolder(path: absolutePath(folder ?? "lab/\(bed.testbed)"))
         self.pace = pace

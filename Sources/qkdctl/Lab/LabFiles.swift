@@ -89,7 +89,10 @@ extension LabPlan {
 /// The folder of a lab and what stands where in it.
 struct LabFolder: Sendable {
     let path: String
-    private var marker: String { path + "/lab.pid" }
+    /// Says that a lab made the folder, for ever.
+    private var marker: String { path + "/.lab" }
+    /// Says which process works in it, as long as one does.
+    private var owner: String { path + "/lab.pid" }
 
     func site(_ name: String) -> String { path + "/" + name }
     func output(_ child: String) -> String { path + "/logs/" + child }
@@ -101,7 +104,8 @@ struct LabFolder: Sendable {
         let files = FileManager.default
         let entries = (try? files.contentsOfDirectory(atPath: path)) ?? []
         if !entries.isEmpty {
-            guard let text = try? String(contentsOfFile: marker, encoding: .utf8) else { throw LabError.folderTaken(path: path) }
+            let text = (try? String(contentsOfFile: owner, encoding: .utf8)) ?? ""
+            guard files.fileExists(atPath: marker) || files.fileExists(atPath: owner) else { throw LabError.folderTaken(path: path) }
             if let pid = Int32(text.trimmingCharacters(in: .whitespacesAndNewlines)), pid > 0, kill(pid, 0) == 0, pid != getpid() {
                 throw LabError.folderInUse(path: path, pid: pid)
             }
@@ -118,7 +122,8 @@ struct LabFolder: Sendable {
                 throw LabError.output(file: folder, reason: "the folder cannot be made: may you write there? choose another --folder")
             }
         }
-        try write("\(getpid())\n", to: marker)
+        try write("Made by qkdctl lab; the next lab here removes all of it.\n", to: marker)
+        try write("\(getpid())\n", to: owner)
     }
 
     func write(_ text: String, to file: String, mode: Int = 0o640) throws {
@@ -135,7 +140,5 @@ struct LabFolder: Sendable {
     }
 
     /// The folder stays for a person to read; it may be claimed again.
-    func release() {
-        try? write("0\n", to: marker)
-    }
+    func release() { try? FileManager.default.removeItem(atPath: owner) }
 }

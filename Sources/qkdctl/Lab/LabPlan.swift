@@ -3,12 +3,16 @@
 
 import Foundation
 import NodeRuntime
+import PostProcessing
 
 /// The part of a testbed file that a lab needs; `qkd-emulator` checks the whole of it.
 struct Testbed: Decodable, Sendable {
     struct Device: Decodable, Sendable {
+        struct Endpoint: Decodable, Sendable { var transport: String }
         var serial: String
         var site: String
+        var endpoints: [Endpoint]?
+        var hasTCP: Bool { endpoints?.contains { $0.transport == "tcp" } ?? false }
     }
 
     struct Link: Decodable, Sendable {
@@ -34,6 +38,7 @@ struct Testbed: Decodable, Sendable {
     }
 
     var testbed: String
+    var seed: UInt64?
     var devices: [Device]
     var links: [Link]
 
@@ -42,6 +47,23 @@ struct Testbed: Decodable, Sendable {
         let bed = try Configuration.load(Testbed.self, from: path, partial: true)
         guard !bed.links.isEmpty else { throw LabError.testbed(file: path, problem: "it has no links, so there is nothing to run") }
         return bed
+    }
+
+    /// What the link services would refuse minutes later.
+    /// - Throws: `LabError.testbed` for a code that does not exist, or slots or blocks that are shorter than one of its frames.
+    func checkCodes(file: String) throws {
+        for link in links {
+            guard let code = try? ReconciliationCode.named(link.code) else {
+                let known = ReconciliationCode.all.map(\.id).joined(separator: ", ")
+                throw LabError.testbed(file: file, problem: "link \(link.name): code '\(link.code)' is none of \(known)")
+            }
+            for (name, symbols) in [("slot_symbols", link.slotSymbols), ("block_symbols", link.blockSymbols)]
+            where symbols < code.frameSymbols {
+                throw LabError.testbed(
+                    file: file,
+                    problem: "link \(link.name): \(name) is \(symbols), a frame of \(code.id) needs at least \(code.frameSymbols)")
+            }
+        }
     }
 
     /// Names become folders and files, and words of configuration files.

@@ -1,6 +1,7 @@
 // How a lab starts each program, and how it knows that the program is ready.
 
 import Foundation
+import Glibc
 import KeyMaterial
 import QKDModel
 
@@ -67,20 +68,35 @@ extension Lab {
     /// - Throws: `LabError.silent` where the emulator did not say all of them in time.
     func startEmulator(_ supervisor: Supervisor) async throws -> DeviceURIs {
         let name = "emulator"
-        let command = [
-            program("qkd-emulator"), "--testbed", testbedFile, "--pace", pace.rawValue, "--speed", "\(speed)", "--any-ports", "--json",
-        ]
-        try await supervisor.start(
-            ChildPlan(name: name, command: command, folder: folder.path, output: folder.output(name)), restarting: false)
+        try await supervisor.start(emulatorPlan(name), restarting: true)
         let limit = 20
         let deadline = ContinuousClock.now + .seconds(limit)
         while ContinuousClock.now < deadline {
             let devices = Self.endpoints(in: folder.output(name) + ".out")
             if bed.devices.allSatisfy({ devices[$0.serial] != nil }) { return devices }
             if let problem = await supervisor.problem { throw problem }
+            // What does not even begin will not do so the next time.
+            if let end = await supervisor.child(name)?.ended, end != .killed(signal: SIGKILL) {
+                throw LabError.childEnded(name: name, end: end, tail: await supervisor.child(name)?.tail() ?? [])
+            }
             try await Task.sleep(for: .milliseconds(50))
         }
         throw LabError.silent(name: name, seconds: limit, tail: await supervisor.child(name)?.tail() ?? [])
+    }
+
+    /// The same ports whenever it is started, so that services find their devices again as after a reboot. Another seed each
+    /// time: no device of this world sends the same symbols twice.
+    private func emulatorPlan(_ name: String) throws -> ChildPlan {
+        var command = [
+            program("qkd-emulator"), "--testbed", testbedFile, "--pace", pace.rawValue, "--speed", "\(speed)", "--any-ports", "--json",
+        ]
+        for device in bed.devices where device.hasTCP {
+            command += ["--ports", "\(device.serial)=\(try FreePorts.next()),\(try FreePorts.next())"]
+        }
+        let (first, seed) = (command, bed.seed ?? 1)
+        var plan = ChildPlan(name: name, command: first, folder: folder.path, output: folder.output(name))
+        plan.again = { restarts in first + ["--seed", "\(seed &+ UInt64(restarts))"] }
+        return plan
     }
 
     /// The emulator's endpoint lines; TCP before pty where a device has both.

@@ -4,13 +4,15 @@
 import Foundation
 
 actor Supervisor {
-    /// Restarts of one program before it is given up.
+    /// Restarts of one program within `window` before it is given up.
     static let mostRestarts = 10
+    static let window: Duration = .seconds(120)
 
     private let folder: LabFolder
     private let say: @Sendable (String) -> Void
     private var children: [ChildProcess] = []
-    private var restarts: [String: Int] = [:]
+    private var restarts: [String: [ContinuousClock.Instant]] = [:]
+    private var starts: [String: Int] = [:]
     private var watchers: [Task<Void, Never>] = []
     private var stopping = false
     private var failure: LabError?
@@ -41,6 +43,8 @@ actor Supervisor {
 
     func child(_ name: String) -> ChildProcess? { children.first { $0.plan.name == name } }
 
+    private var list: String { folder.path + "/children.json" }
+
     /// Stops all, the last started first, and waits for their end.
     func stop() async {
         stopping = true
@@ -51,24 +55,27 @@ actor Supervisor {
             await watcher.value
         }
         children = []
-        try? note()
+        try? FileManager.default.removeItem(atPath: list)
     }
 
     private func watch(_ child: ChildProcess, restarting: Bool) async {
         let end = await child.wait()
         guard !stopping else { return }
         let name = child.plan.name
-        let count = restarts[name, default: 0]
-        guard restarting, count < Self.mostRestarts else {
+        let recent = restarts[name, default: []].filter { .now - $0 < Self.window }
+        guard restarting, recent.count < Self.mostRestarts else {
             failure = .childEnded(name: name, end: end, tail: child.tail())
             return
         }
-        restarts[name] = count + 1
+        restarts[name] = recent + [.now]
+        starts[name, default: 0] += 1
         say("\(name) \(end); it is started again")
         try? await Task.sleep(for: .seconds(1))
         guard !stopping else { return }
         do {
-            try await start(child.plan, restarting: true)
+            var plan = child.plan
+            if let again = plan.again { plan.command = again(starts[name, default: 0]) }
+            try await start(plan, restarting: true)
         } catch {
             failure = .cannotStart(name: name, reason: "\(error)")
         }
@@ -79,6 +86,6 @@ actor Supervisor {
         let pids = Dictionary(children.map { ($0.plan.name, Int($0.pid)) }) { first, _ in first }
         let encoder = JSONEncoder()
         encoder.outputFormatting = [.prettyPrinted, .sortedKeys]
-        try encoder.encode(pids).write(to: URL(filePath: folder.path + "/children.json"), options: .atomic)
+        try encoder.encode(pids).write(to: URL(filePath: list), options: .atomic)
     }
 }

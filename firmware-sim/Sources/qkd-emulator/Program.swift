@@ -32,6 +32,14 @@ struct Program: AsyncParsableCommand {
     @Flag(help: "Any free ports instead of the testbed's.")
     var anyPorts = false
 
+    @Option(
+        name: .customLong("ports"),
+        help: ArgumentHelp("A device's TCP ports instead of the testbed's, or of any; may be repeated.", valueName: "SERIAL=CONTROL,DATA"))
+    var ports: [FixedPorts] = []
+
+    @Flag(help: "Read the testbed, then stop.")
+    var check = false
+
     @Flag(help: "Offer nothing and wait for nobody: read `SERIAL MESSAGE` and `wait SECONDS` lines from standard input.")
     var virtual = false
 
@@ -51,8 +59,10 @@ struct Program: AsyncParsableCommand {
         guard let testbed else { return }
         var configuration = try TestbedConfiguration(file: testbed)
         if let seed { configuration.seed = seed }
+        if check { return print("\(testbed): usable") }
         if virtual { return try converse(configuration) }
         if anyPorts { configuration.useAnyPorts() }
+        for ports in ports { try configuration.use(ports) }
         let server = try await EmulatorServer.start(configuration, pace: pace == .real ? .real : .follow(speed: speed))
         print(json ? server.endpoints.map(\.json).joined(separator: "\n") : Self.table(server.endpoints))
         fflush(nil)
