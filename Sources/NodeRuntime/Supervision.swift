@@ -10,7 +10,7 @@
 
 import CSystemd
 import Dispatch
-import Logging
+package import Logging
 import ServiceLifecycle
 import Synchronization
 
@@ -122,6 +122,16 @@ public final class Supervision: Sendable {
         }
     }
 
+    /// Feeds the watchdog until cancelled.
+    package func feed(_ logger: Logger) async {
+        repeat {
+            guard interval != nil else { continue }
+            for part in pass() {
+                logger.critical("no progress: the watchdog is not fed any more", metadata: ["part": "\(part)"])
+            }
+        } while (try? await Task.sleep(for: interval.map { $0 / 4 } ?? .seconds(3600))) != nil
+    }
+
     /// The part of a daemon that feeds the watchdog and tells of the end.
     func service(logger: Logger) -> any Service { SupervisionService(supervision: self, logger: logger) }
 }
@@ -132,18 +142,9 @@ private struct SupervisionService: Service {
 
     func run() async throws {
         await withGracefulShutdownHandler {
-            await cancelWhenGracefulShutdown {
-                guard let interval = supervision.interval else { return await forever() }
-                repeat {
-                    for part in supervision.pass() {
-                        logger.critical("no progress: the watchdog is not fed any more", metadata: ["part": "\(part)"])
-                    }
-                } while (try? await Task.sleep(for: interval / 4)) != nil
-            }
+            await cancelWhenGracefulShutdown { await supervision.feed(logger) }
         } onGracefulShutdown: {
             supervision.stopping()
         }
     }
-
-    private func forever() async { while (try? await Task.sleep(for: .seconds(3600))) != nil {} }
 }
