@@ -28,20 +28,44 @@ struct Program: AsyncParsableCommand {
         Hardening.apply()
         Logs.bootstrap(program: "qkd-linkd")
         let logger = Logger(label: "qkd-linkd")
-        do { try await serve(logger) } catch let error where !(error is CancellationError) {
-            logger.error("\(error)")
+        do { try await serve(logger) } catch let error where !(error is CancellationError) && !(error is ExitCode) {
+            Logs.report(error, logger, plainly: check)
             throw ExitCode.failure
         }
+    }
+
+    /// What a start reads besides the service's own configuration; nothing is changed.
+    private func look(_ file: LinkdConfiguration, _ folder: String) throws {
+        var preflight = Preflight()
+        preflight.socket(file.resolve(file.socket, folder), for: "socket")
+        preflight.writableFolder(file.resolve(file.state, folder), for: "state")
+        for device in file.devices {
+            preflight.uri(device.uri, for: "device '\(device.name)'", schemes: ["tcp", "serial", "usb"])
+        }
+        // A secret is consumed when it is installed: its file may be gone.
+        for peer in file.peers {
+            guard let name = peer.secret else { continue }
+            let secret = file.resolve(name.contains("/") ? name : (file.secrets.map { $0 + "/" } ?? "") + name, folder)
+            preflight.secret(secret, for: "the channel to \(peer.node)", sizes: 4096...(1 << 30), optional: true)
+        }
+        preflight.attempt {
+            let sink = DepositSink(client: KeyDepositClient(socketPath: file.resolve(file.deposit, folder)))
+            _ = try LinkService(try file.service(folder: folder), sink: sink, install: false)
+        }
+        if !preflight.conclude(config) { throw ExitCode.failure }
     }
 
     private func serve(_ logger: Logger) async throws {
         let file = try Configuration.load(LinkdConfiguration.self, from: config)
         let folder = (config as NSString).deletingLastPathComponent
         let socket = file.resolve(file.socket, folder)
+        if check { return try look(file, folder) }
         let service = try LinkService(
             try file.service(folder: folder), sink: DepositSink(client: KeyDepositClient(socketPath: file.resolve(file.deposit, folder))),
-            install: !check)
-        if check { return print("\(config): usable") }
+            install: true)
+        Logs.always(["node": "\(file.node)"])
+        let supervision = Supervision.shared
+        supervision.expect("local", "links")
         let socketFolder = (socket as NSString).deletingLastPathComponent
         if !socketFolder.isEmpty {
             try FileManager.default.createDirectory(
@@ -49,8 +73,23 @@ struct Program: AsyncParsableCommand {
         }
         let face = LocalFace(service: service, file: file)
         try await Daemon.run(
-            [LocalServer(socketPath: socket, routes: face.routes(), logger: logger), Work { try await service.run() }], logger: logger)
+            [
+                LocalServer(socketPath: socket, routes: face.routes(), logger: logger, onRunning: { supervision.up("local") }),
+                Work { try await service.run() }, Work { await Self.tell(service, supervision) },
+            ], logger: logger)
         logger.info("stopped")
+    }
+
+    /// Asks the service how it is: an answer is the sign of life that the watchdog is fed with.
+    private static func tell(_ service: LinkService, _ supervision: Supervision) async {
+        repeat {
+            let links = await service.views().map(\.snapshot)
+            supervision.beat("links")
+            let active = links.count { $0.state == .active }
+            let alarms = links.reduce(0) { $0 + $1.alarms.count }
+            supervision.status("\(active) of \(links.count) links active\(alarms > 0 ? ", \(alarms) alarms" : "")")
+            supervision.up("links")
+        } while (try? await Task.sleep(for: .seconds(2))) != nil
     }
 }
 

@@ -34,9 +34,10 @@ import Testing
         let (scratch, folder) = try await prepared()
         let before = try FileManager.default.subpathsOfDirectory(atPath: scratch.path).sorted()
         let (outcome, findings) = try await check(
-            folder + "linkd.yaml", folder + "lkmsd.yaml", Programs.root + "firmware-sim/testbeds/madrid.yaml")
+            folder + "linkd.yaml", folder + "lkmsd.yaml", Programs.root + "firmware-sim/testbeds/madrid.yaml",
+            Programs.root + "firmware-sim/testbeds/usb.yaml")
         #expect(outcome.status == 0, "\(outcome)")
-        #expect(findings.map(\.service) == ["qkd-linkd", "qkd-lkmsd", "qkd-emulator"])
+        #expect(findings.map(\.service) == ["qkd-linkd", "qkd-lkmsd", "qkd-emulator", "qkd-emulator"])
         #expect(findings.allSatisfy { $0.usable && $0.problems.isEmpty })
         #expect(try FileManager.default.subpathsOfDirectory(atPath: scratch.path).sorted() == before)
     }
@@ -48,6 +49,17 @@ import Testing
         let (outcome, findings) = try await check(file)
         let said = findings.first?.problems.joined(separator: "\n") ?? ""
         #expect(outcome.status == 1 && said.contains("deliver_emulted") && said.contains("'maybe' is none of serve, refuse"), "\(outcome)")
+    }
+
+    @Test func allThatIsWrongWithALinksFileIsSaidAtOnce() async throws {
+        let (_, folder) = try await prepared()
+        try FileManager.default.setAttributes([.posixPermissions: 0o644], ofItemAtPath: folder + "secrets/beta")
+        try change(folder + "linkd.yaml", "uri: \"tcp:", "uri: \"tpc:")
+        try change(folder + "linkd.yaml", "slot_symbols: 2000000", "slot_symbols: 1000")
+        let (outcome, findings) = try await check(folder + "linkd.yaml")
+        let said = findings.first?.problems.joined(separator: "\n") ?? ""
+        #expect(outcome.status == 1 && said.contains("begins with none of tcp:, serial:, usb:"), "\(outcome)")
+        #expect(said.contains("can be read by others: chmod 600 it") && said.contains("slot_symbols is 1000"), "\(said)")
     }
 
     @Test func secretsAndCertificatesAreLookedAt() async throws {
