@@ -48,10 +48,9 @@ struct Program: AsyncParsableCommand {
             let secret = file.resolve(name.contains("/") ? name : (file.secrets.map { $0 + "/" } ?? "") + name, folder)
             preflight.secret(secret, for: "the channel to \(peer.node)", sizes: 4096...(1 << 30), optional: true)
         }
-        preflight.attempt {
-            let sink = DepositSink(client: KeyDepositClient(socketPath: file.resolve(file.deposit, folder)))
-            _ = try LinkService(try file.service(folder: folder), sink: sink, install: false)
-        }
+        do {
+            for problem in LinkService.problems(in: try file.service(folder: folder)) { preflight.problem(problem) }
+        } catch { preflight.problem("\(error)") }
         if !preflight.conclude(config) { throw ExitCode.failure }
     }
 

@@ -43,7 +43,8 @@ import Testing
     }
 
     @Test func allThatIsWrongWithAStoresFileIsSaidAtOnce() async throws {
-        let (_, folder) = try await prepared()
+        let (scratch, folder) = try await prepared()
+        defer { withExtendedLifetime(scratch) {} }
         let file = folder + "lkmsd.yaml"
         try change(file, "deliver_emulated: true", "deliver_emulted: true\npolicy: { provisional: maybe }")
         let (outcome, findings) = try await check(file)
@@ -52,7 +53,8 @@ import Testing
     }
 
     @Test func allThatIsWrongWithALinksFileIsSaidAtOnce() async throws {
-        let (_, folder) = try await prepared()
+        let (scratch, folder) = try await prepared()
+        defer { withExtendedLifetime(scratch) {} }
         try FileManager.default.setAttributes([.posixPermissions: 0o644], ofItemAtPath: folder + "secrets/beta")
         try change(folder + "linkd.yaml", "uri: \"tcp:", "uri: \"tpc:")
         try change(folder + "linkd.yaml", "slot_symbols: 2000000", "slot_symbols: 1000")
@@ -63,7 +65,8 @@ import Testing
     }
 
     @Test func secretsAndCertificatesAreLookedAt() async throws {
-        let (_, folder) = try await prepared()
+        let (scratch, folder) = try await prepared()
+        defer { withExtendedLifetime(scratch) {} }
         try FileManager.default.setAttributes([.posixPermissions: 0o644], ofItemAtPath: folder + "secrets/km-beta")
         try FileManager.default.removeItem(atPath: folder + "pki/kme-alpha.key")
         try FileManager.default.copyItem(atPath: folder + "pki/app-alpha.key", toPath: folder + "pki/kme-alpha.key")

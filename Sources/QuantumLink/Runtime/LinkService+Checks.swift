@@ -5,6 +5,21 @@ internal import PostProcessing
 internal import QKDModel
 
 extension LinkService {
+    /// All that keeps a configuration from working. Nothing is opened or changed, also beside a running service.
+    public static func problems(in configuration: LinkServiceConfiguration) -> [String] {
+        var problems: [String] = []
+        for link in configuration.links {
+            do {
+                try check(link, configuration, peers: configuration.peers, beside: configuration.links)
+                guard let peer = configuration.peers.first(where: { $0.node == link.settings.identity.peer }) else { continue }
+                guard let path = peer.secret.map({ secretPath($0, configuration) }), FileManager.default.fileExists(atPath: path)
+                else { continue }
+                _ = try InstalledSecret(path: path)
+            } catch { problems.append("\(error)") }
+        }
+        return problems
+    }
+
     /// As the configuration file's links are checked, beside all that is there now.
     func check(_ link: LinkServiceConfiguration.Link) throws {
         let id = link.settings.identity.link
