@@ -9,11 +9,9 @@ import Testing
         let environment = ServerRig.root + "/.venv"
         let probe = try? await runProgram([
             environment + "/bin/python", "-c",
-            "import ansible_collections.ansible.netcommon, importlib.metadata as m; print(m.version('ansible'))",
+            "import ansible, ansible_collections.ansible.netcommon",
         ])
-        guard probe?.status == 0 else {
-            return print("not run: the Python package ansible is not in .venv (scripts/requirements.txt does not name it)")
-        }
+        try #require(probe?.status == 0, "ansible is not in .venv: run scripts/deps")
         try await ServerRig.serving { rig in
             try await rig.fill()
             let files = rig.pki.files("controller")
@@ -23,7 +21,7 @@ import Testing
                   hosts:
                     node:
                       ansible_host: 127.0.0.1
-                      ansible_port: \(rig.port)
+                      ansible_httpapi_port: \(rig.port)
                       ansible_connection: ansible.netcommon.httpapi
                       ansible_network_os: ansible.netcommon.restconf
                       ansible_httpapi_use_ssl: true
