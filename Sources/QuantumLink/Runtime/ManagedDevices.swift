@@ -73,6 +73,18 @@ actor OpenDevice {
         }
     }
 
+    /// Makes a calibration that the device times itself (LOCK, BIAS), where its last one is stale: once per validity.
+    func renew(_ kind: CalibrationKind, of module: any QKDModule) async throws {
+        guard module.capabilities.calibrations.contains(where: { $0.kind == kind }),
+            try await !run({ try await module.calibration(kind).isValid })
+        else { return }
+        try await run { try await module.startCalibration(kind, symbols: nil) }
+        let deadline = ContinuousClock.now + .seconds(60)
+        while ContinuousClock.now < deadline, try await run({ try await module.calibrationProgress().running != nil }) {
+            try await Task.sleep(for: .milliseconds(10))
+        }
+    }
+
     func condition() async -> (state: DeviceState, reason: String) {
         let event = await managed.event
         return (event.state, event.reason)
@@ -156,6 +168,7 @@ public final class ManagedTransmitter: SlotTransmitter {
 
     public func light(path: String, variance: Double) async throws {
         let module = try await transmitter()
+        try await device.renew(.bias, of: module)
         try await device.run {
             if try await module.path() != path { try await module.setPath(path) }
             try await module.setModulationVariance(variance)
@@ -211,7 +224,8 @@ public final class ManagedReceiver: SlotReceiver {
             try await module.setShutter(closed: false)
             try await module.setLocalOscillator(true)
         }
-        try await search(module)
+        // Without it every lock is a full search of seconds; it needs the light that is there now.
+        try await device.renew(.lock, of: module)
         let deadline = ContinuousClock.now + .seconds(60)
         var nextRelock = ContinuousClock.now + .milliseconds(500)
         while ContinuousClock.now < deadline {
@@ -224,16 +238,6 @@ public final class ManagedReceiver: SlotReceiver {
             try await Task.sleep(for: .milliseconds(2))
         }
         throw QuantumLinkError.device(name: device.managed.name, reason: "its pilot did not lock within 60 s")
-    }
-
-    /// A stale LOCK makes every lock a full search of seconds: it is renewed while the light is there, once per validity.
-    private func search(_ module: any QuantumReceiver) async throws {
-        guard try await !device.run({ try await module.calibration(.lock).isValid }) else { return }
-        try await device.run { try await module.startCalibration(.lock, symbols: nil) }
-        let deadline = ContinuousClock.now + .seconds(60)
-        while ContinuousClock.now < deadline, try await device.run({ try await module.calibrationProgress().running != nil }) {
-            try await Task.sleep(for: .milliseconds(10))
-        }
     }
 
     public func calibrate(_ kind: NoiseKind, symbols: Int) async throws -> any SymbolFeed {
