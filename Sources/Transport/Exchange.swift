@@ -110,6 +110,8 @@ final class Exchange {
         }
     }
 
+    private func isClosed(_ error: any Error) -> Bool { if case TransportError.closed = error { true } else { false } }
+
     private func inStep<R>(_ patience: Patience, _ body: () throws -> R) throws -> R {
         if let isBroken { throw isBroken }
         if patience.cancellation.isCancelled { throw CancellationError() }
@@ -184,11 +186,12 @@ final class Exchange {
         var text = text
         do {
             try text.withUTF8 { try line.write(UnsafeRawBufferPointer($0), patience) }
-        } catch TransportError.timedOut where line.keepsMessages {
-            // The device was told to forget the message as a whole.
-            isOutOfStep = true
-            throw TransportError.timedOut(line.name, doing: "sending")
         } catch {
+            if line.keepsMessages, !isClosed(error) {
+                // The device was told to forget the message as a whole.
+                isOutOfStep = true
+                throw error
+            }
             // Part of a command may be on its way; whatever came next would be glued to it.
             let reason = TransportError.closed(line.name, reason: "a message could not be sent whole: \(error)")
             isBroken = reason

@@ -7,6 +7,9 @@
 //   plug N | unplug N          device N (from 0) comes or goes: node, sysfs, uevent, and its transfers
 //   unplug-at N K MS           it goes at the K-th transfer from now, and comes back after MS ms
 //   deny N | allow N           the node's mode: 0000 or 0666
+//   firmware N newer|foreign|own   what device N is from its next plug on: of a release to come, without USBTMC, or itself
+//   halt N ENDPOINT            the device halts an endpoint (hexadecimal)
+//   freeze N MS                the bus brings nothing for so long
 //   stranger                   somebody else's adapter comes: any open of it is counted
 //   state N                    "plugged= driver= claims= transfers= node="
 //   opened                     how often the stranger's node was spoken to
@@ -27,6 +30,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -57,7 +61,8 @@ typedef struct {
     UMockdevIoctlClient *claim[INTERFACES];
     long transfers, unplug_at;
     int replug_after;
-    gint64 replug_time;
+    gint64 replug_time, frozen_until;
+    char firmware[16];
     unsigned char *input;
     size_t have, room;
     guint32 reply_sequence; // of a control transfer that is waited for
@@ -66,7 +71,14 @@ typedef struct {
     int reply_length;
 } Device;
 
+/// A node that was pulled out.
+typedef struct {
+    char node[64];
+    gint64 time;
+} Retired;
+
 static Device devices[DEVICES];
+static GList *old_nodes;
 static int device_count, port_number, next_number = 2;
 static UMockdevTestbed *bed;
 static GRecMutex lock;
@@ -180,6 +192,10 @@ static size_t take_answer(Device *device, const unsigned char *at, size_t have) 
 /// Takes what the server sent. Waits at most `wait` ms for the first of it.
 static void service(Device *device, int wait) {
     if (device->socket < 0) return;
+    if (g_get_monotonic_time() < device->frozen_until) {
+        g_usleep(1000 * wait);
+        return;
+    }
     if (poll(&(struct pollfd){device->socket, POLLIN, 0}, 1, wait) <= 0) return;
     while (device->socket >= 0) {
         if (device->room - device->have < 1 << 20) {
@@ -239,6 +255,10 @@ static int import(Device *device) {
     if (n < 9) return -1;
     memcpy(device->descriptors + 18, device->reply, n);
     device->descriptor_length = 18 + n;
+    if (!strcmp(device->firmware, "newer")) device->descriptors[13] = 9;
+    // The interfaces' class and subclass stand in their descriptors.
+    for (int i = 18; !strcmp(device->firmware, "foreign") && i + 8 < device->descriptor_length && device->descriptors[i]; i += device->descriptors[i])
+        if (device->descriptors[i + 1] == 4) device->descriptors[i + 5] = 0xFF, device->descriptors[i + 6] = 0;
     string_descriptor(device, device->descriptors[14], device->maker, sizeof device->maker);
     string_descriptor(device, device->descriptors[15], device->product, sizeof device->product);
     string_descriptor(device, device->descriptors[16], device->serial, sizeof device->serial);
@@ -464,8 +484,9 @@ static void add_node(const char *name, int number, const char *attributes, const
     g_string_append(text, "\n");
     GError *error = NULL;
     char *node = g_strdup_printf("/dev/bus/usb/001/%03d", number);
-    if (!umockdev_testbed_add_from_string(bed, text->str, &error) ||
-        (handler && !umockdev_testbed_attach_ioctl(bed, node, handler, &error))) {
+    // The handler first: whoever opens a node while its socket is not ready is ended by umockdev.
+    if ((handler && !umockdev_testbed_attach_ioctl(bed, node, handler, &error)) ||
+        !umockdev_testbed_add_from_string(bed, text->str, &error)) {
         fprintf(stderr, "usb_bridge: %s\n", error->message);
         exit(99);
     }
@@ -512,14 +533,25 @@ static void unplug(Device *device) {
     g_rec_mutex_unlock(&lock);
     if (!device->plugged) return;
     device->plugged = FALSE;
-    // The node first: whoever opens it while nobody answers behind it is ended by umockdev.
     char *root = umockdev_testbed_get_root_dir(bed), *path = g_strconcat(root, device->node, NULL);
     unlink(path);
     g_free(path);
     g_free(root);
     umockdev_testbed_uevent(bed, device->path, "remove");
-    umockdev_testbed_detach_ioctl(bed, device->node, NULL);
     umockdev_testbed_remove_device(bed, device->path);
+    Retired *retired = g_new(Retired, 1);
+    retired->time = g_get_monotonic_time();
+    g_strlcpy(retired->node, device->node, sizeof retired->node);
+    old_nodes = g_list_append(old_nodes, retired);
+}
+
+/// Whoever has a node open but has not spoken to it yet still has a second for that: nobody behind it would end the program.
+static void retire(void) {
+    while (old_nodes && ((Retired *)old_nodes->data)->time < g_get_monotonic_time() - G_USEC_PER_SEC) {
+        umockdev_testbed_detach_ioctl(bed, ((Retired *)old_nodes->data)->node, NULL);
+        g_free(old_nodes->data);
+        old_nodes = g_list_delete_link(old_nodes, old_nodes);
+    }
 }
 
 static void set_mode(Device *device, int mode) {
@@ -559,6 +591,16 @@ static void obey(const char *line, char *reply, size_t room) {
         g_rec_mutex_unlock(&lock);
     } else if (!strcmp(word, "deny") || !strcmp(word, "allow")) {
         set_mode(device, *word == 'd' ? 0 : 0666);
+    } else if (!strcmp(word, "firmware")) {
+        g_strlcpy(device->firmware, second, sizeof device->firmware);
+    } else if (!strcmp(word, "halt")) {
+        g_rec_mutex_lock(&lock);
+        if (control(device, 0x02, 3, 0, strtol(second, NULL, 16), 0) < 0) snprintf(reply, room, "cannot be halted");
+        g_rec_mutex_unlock(&lock);
+    } else if (!strcmp(word, "freeze")) {
+        g_rec_mutex_lock(&lock);
+        device->frozen_until = g_get_monotonic_time() + 1000 * atol(second);
+        g_rec_mutex_unlock(&lock);
     } else if (!strcmp(word, "stranger")) {
         UMockdevIoctlBase *handler = umockdev_ioctl_base_new();
         g_signal_connect(handler, "handle-ioctl", G_CALLBACK(answer_stranger), NULL);
@@ -583,6 +625,7 @@ static void obey(const char *line, char *reply, size_t room) {
 /// Whatever the devices' own threads leave to this one: nodes go and come.
 static int tend(void) {
     int wait = 100;
+    retire();
     for (int i = 0; i < device_count; i++) {
         Device *device = &devices[i];
         if (device->dead && device->plugged) unplug(device);
@@ -649,6 +692,9 @@ int main(int count, char **arguments) {
     }
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     signal(SIGPIPE, SIG_IGN);
+    // A node that goes leaves descriptors of umockdev behind.
+    struct rlimit files;
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) files.rlim_cur = files.rlim_max, setrlimit(RLIMIT_NOFILE, &files);
     if (pipe2(wake_pipe, O_CLOEXEC | O_NONBLOCK) < 0) fail("pipe");
     port_number = atoi(arguments[1]);
     bed = umockdev_testbed_new();

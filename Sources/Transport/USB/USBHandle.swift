@@ -144,8 +144,12 @@ final class USBHandle: Sendable {
     func clearHalt(_ endpoint: UInt8) throws { try use { handle in try check(libusb_clear_halt(handle, endpoint)) } }
 
     /// Selects setting 0 of an interface: its endpoints begin anew.
-    func resetInterface(_ interface: Int32) throws {
-        try use { handle in try check(libusb_set_interface_alt_setting(handle, interface, 0)) }
+    ///
+    /// As a plain SET_INTERFACE: libusb_set_interface_alt_setting of libusb 1.0.26 unlocks a lock that it has not taken where the
+    /// device has just gone, and the libusb_close after that ends the process. Clearing the halts resets the host's side.
+    func resetInterface(_ interface: Int32, endpoints: [UInt8]) throws {
+        _ = try control(0x01, 11, value: 0, index: UInt16(interface), length: 0, Patience(.seconds(2)))
+        for endpoint in endpoints { try clearHalt(endpoint) }
     }
 
     private func check(_ code: Int32) throws {
@@ -199,10 +203,9 @@ final class USBHandle: Sendable {
         raw.pointee.timeout = 0
         raw.pointee.buffer = buffer.baseAddress?.assumingMemoryBound(to: UInt8.self)
         raw.pointee.length = Int32(buffer.count)
-        raw.pointee.user_data = Unmanaged.passUnretained(transfer).toOpaque()
         raw.pointee.callback = { raw in
             guard let data = raw?.pointee.user_data else { return }
-            Unmanaged<Transfer>.fromOpaque(data).takeUnretainedValue().end()
+            Unmanaged<Transfer>.fromOpaque(data).takeRetainedValue().end()
         }
     }
 
@@ -256,8 +259,12 @@ final class Transfer: @unchecked Sendable {
 
     func submit() -> Int32 {
         isRunning.withLock { isRunning in
+            // The callback's own, until it is over: whoever waits may be gone by then.
+            let kept = Unmanaged.passRetained(self)
+            raw.pointee.user_data = kept.toOpaque()
             let code = libusb_submit_transfer(raw)
             isRunning = code == 0
+            if code != 0 { kept.release() }
             return code
         }
     }

@@ -73,7 +73,7 @@ package final class USBStream: ByteLine {
         self.name = handle.name
         self.handle = handle
         self.layout = layout
-        try handle.resetInterface(layout.interface)
+        try handle.resetInterface(layout.interface, endpoints: [layout.bulkOut, layout.bulkIn])
         let guest = try handle.attach { [weak self] in self?.close() }
         state.withLock { $0.guest = guest }
         let packets = max(frameBytes, 16_384) / layout.packet + 2
@@ -99,16 +99,24 @@ package final class USBStream: ByteLine {
             slot.raw.pointee.timeout = 0
             slot.raw.pointee.buffer = slot.buffer.baseAddress?.assumingMemoryBound(to: UInt8.self)
             slot.raw.pointee.length = Int32(slot.buffer.count)
-            slot.raw.pointee.user_data = Unmanaged.passUnretained(slot).toOpaque()
+            // The callback's own, until it is over: the stream may be gone by then.
+            let kept = Unmanaged.passRetained(slot)
+            slot.raw.pointee.user_data = kept.toOpaque()
             slot.raw.pointee.callback = { raw in
                 guard let data = raw?.pointee.user_data else { return }
-                let slot = Unmanaged<Slot>.fromOpaque(data).takeUnretainedValue()
+                let slot = Unmanaged<Slot>.fromOpaque(data).takeRetainedValue()
+                let landed = slot.landed
                 slot.isFlying.store(false, ordering: .releasing)
-                slot.landed.signal()
+                landed.signal()
             }
             slot.isFlying.store(true, ordering: .relaxed)
             let code = libusb_submit_transfer(slot.raw)
-            if code == 0 { state.flying.append(slot) } else { slot.isFlying.store(false, ordering: .relaxed) }
+            guard code == 0 else {
+                slot.isFlying.store(false, ordering: .relaxed)
+                kept.release()
+                return code
+            }
+            state.flying.append(slot)
             return code
         }
         if code == LIBUSB_ERROR_NO_DEVICE.rawValue { throw handle.gone() }

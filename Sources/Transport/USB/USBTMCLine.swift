@@ -51,15 +51,25 @@ package final class USBTMCLine: ByteLine, SymbolCarrier, @unchecked Sendable {
             let end = rest.firstIndex(of: UInt8(ascii: "\n")).map { $0 + 1 } ?? rest.endIndex
             let message = Array(rest[..<end])
             rest = rest[end...]
-            switch try run(machine.send(message), patience) {
+            switch try sending(message, patience) {
             case .done: break
             case .stalled: throw TransportError.malformed(name, reason: "the device stalled a message")
             default:
-                _ = try? run(machine.abortSending(), Patience(Self.controlDeadline))
+                takeBack()
                 throw TransportError.timedOut(name, doing: "sending")
             }
         }
     }
+
+    private func sending(_ message: [UInt8], _ patience: Patience) throws -> TMCMachine.End {
+        do { return try run(machine.send(message), patience) } catch is CancellationError {
+            takeBack()
+            throw CancellationError()
+        }
+    }
+
+    /// Part of a message may have gone out: the device is told to forget it.
+    private func takeBack() { _ = try? run(machine.abortSending(), Patience(Self.controlDeadline)) }
 
     package func read(into target: UnsafeMutableRawBufferPointer, _ patience: Patience) throws -> Int {
         while ready.isEmpty, !owesNewline {

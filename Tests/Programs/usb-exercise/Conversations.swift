@@ -138,6 +138,56 @@ enum Conversations {
         try require(try await session.ask(range) == right, "out of step after a device clear")
     }
 
+    // MARK: Halts
+
+    /// A halt costs at most the message at hand; the next one is answered right.
+    static func stalls(_ serial: String) async throws {
+        let session = try await open(serial)
+        defer { session.close() }
+        try await waitIdle(session)
+        let right = try await session.ask("*IDN?")
+        for endpoint in ["01", "81"] {
+            for _ in 0..<3 {
+                try Bridge.must("halt 0 \(endpoint)")
+                do {
+                    try require(try await session.ask("*IDN?") == right, "out of step while \(endpoint) is halted")
+                } catch TransportError.malformed(_, let reason) {
+                    try require(reason.contains("stalled"), "a halt is called '\(reason)'")
+                }
+                try require(try await session.ask("*IDN?") == right, "out of step after a halt of \(endpoint)")
+            }
+        }
+        for milliseconds in [50, 400, 1500] {
+            try Bridge.must("freeze 0 \(milliseconds)")
+            do { _ = try await session.ask("*IDN?", within: .milliseconds(100)) } catch TransportError.timedOut {}
+            let start = ContinuousClock.now
+            try require(try await session.ask("*IDN?") == right, "out of step after a bus that stood still for \(milliseconds) ms")
+            let took = (ContinuousClock.now - start) / .milliseconds(1)
+            try require(took < Double(milliseconds) + 3000, "\(took) ms to come back from a bus that stood still for \(milliseconds) ms")
+        }
+        session.close()
+        try await haltedStream(serial)
+    }
+
+    /// The symbol interface halts: the stream begins anew by itself and goes on with the frame that was due.
+    private static func haltedStream(_ serial: String) async throws {
+        let module = try await Modules.open(uri: "usb:\(serial)")
+        defer { module.close() }
+        try require(try await module.claim(), "the lock is taken")
+        let stream = try await module.openStream()
+        try await module.startCalibration(.dark, symbols: 1 << 30)
+        var due: UInt64?
+        for index in 0..<60 {
+            if [10, 30].contains(index) { try Bridge.must("halt 0 83") }
+            guard let frame = try await Sessions.next(stream) else { throw Wrong("the stream ended") }
+            try require(due == nil || frame.number == due, "frame \(frame.number) where \(due ?? 0) was due")
+            due = frame.number + 1
+            try await stream.release(through: frame.number)
+        }
+        try await module.abortCalibration()
+        say("halts", 8)
+    }
+
     // MARK: Status
 
     static func service(_ serial: String) async throws {

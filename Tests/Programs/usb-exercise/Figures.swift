@@ -17,7 +17,7 @@ enum Figures {
         if let rate = module.capabilities.symbolRates.max() { try? await module.setSymbolRate(rate) }
         let stream = try await module.openStream()
         if module.role == .receiver {
-            try await module.startCalibration(.dark, symbols: 1 << 40)
+            try await module.startCalibration(.dark, symbols: 1 << 30)
         } else {
             try await module.startAcquisition()
         }

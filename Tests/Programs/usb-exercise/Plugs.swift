@@ -60,14 +60,100 @@ enum Plugs {
         return (managed, events)
     }
 
+    /// - Parameter holding: what the reason contains.
     private static func wait(
-        _ iterator: inout AsyncStream<ModuleEvent>.AsyncIterator, _ state: DeviceState, within limit: Duration = .seconds(10)
+        _ iterator: inout AsyncStream<ModuleEvent>.AsyncIterator, _ state: DeviceState, holding text: String = "",
+        within limit: Duration = .seconds(10)
     ) async throws {
-        let end = ContinuousClock.now + limit
+        let start = ContinuousClock.now
         while let event = await iterator.next(isolation: nil) {
-            if event.state == state { return }
-            try require(.now < end, "waiting for \(state) in vain: \(event)")
+            if event.state == state, text.isEmpty || event.reason.contains(text) { return }
+            let took = ContinuousClock.now - start
+            guard took > limit else { continue }
+            throw Wrong("waiting for \(state) in vain for \(took): \(event), \(try Bridge.tell("state 0"))")
         }
+    }
+
+    /// A managed device is pulled out in every state that a connection has, and is back by itself each time.
+    static func points(_ serial: String) async throws {
+        try Bridge.must("unplug 0")
+        let (managed, events) = await manage(serial)
+        var news = events.makeAsyncIterator()
+        func replug(_ point: String, _ back: DeviceState = .ready) async throws {
+            try Bridge.must("unplug 0")
+            try await wait(&news, .off)
+            try Bridge.must("plug 0")
+            try await wait(&news, back)
+            say("point", point)
+        }
+        try await wait(&news, .off, holding: "plugged in")
+        try Bridge.must("plug 0")
+        try await wait(&news, .ready, within: .seconds(20))
+        say("point", "absent at the start")
+        try await replug("ready")
+        for transfer in [1, 2, 3, 4, 6, 9] {
+            try Bridge.must("unplug 0")
+            try await wait(&news, .off)
+            try Bridge.must("unplug-at 0 \(transfer) 150")
+            try Bridge.must("plug 0")
+            try await wait(&news, .off)
+            try await wait(&news, .ready)
+            say("point", "opening, transfer \(transfer)")
+        }
+        // The reboot takes the connection; the device is plugged in again while it boots.
+        try? await managed.module().scpi.run("SIMulate:FAULt \"reboot\"")
+        try await wait(&news, .off)
+        while try Bridge.tell("plug 0") != "ok" { try await Task.sleep(for: .milliseconds(10)) }
+        try await wait(&news, .initialising, holding: "ing")
+        try await replug("warming up")
+        try await work(managed, &news)
+        try Bridge.must("unplug 0")
+        try await wait(&news, .off)
+        try await Task.sleep(for: .milliseconds(1500))
+        let start = ContinuousClock.now
+        try Bridge.must("plug 0")
+        try await wait(&news, .ready)
+        try require(ContinuousClock.now - start < .seconds(2), "a plug does not end the back-off")
+        say("point", "waiting for the next attempt")
+        try Bridge.must("unplug 0")
+        try await wait(&news, .off)
+        await managed.stop()
+        try Bridge.must("plug 0")
+        await managed.start()
+        try await wait(&news, .ready)
+        say("point", "stopped")
+        await managed.stop()
+        _ = try await Sessions.run(serial)
+    }
+
+    /// Pulled out while it calibrates (a receiver) or generates (a transmitter): its reader hears of it within seconds, and the device,
+    /// which kept its power, is found at work.
+    private static func work(_ managed: ManagedModule, _ news: inout AsyncStream<ModuleEvent>.AsyncIterator) async throws {
+        let module = try await managed.whenOpen()
+        let isReceiver = module.role == .receiver
+        let state = isReceiver ? DeviceState.calibrating : .generating
+        try require(try await module.claim(), "the lock is taken")
+        let stream = try await module.openStream()
+        if isReceiver { try await module.startCalibration(.dark, symbols: 1 << 30) } else { try await module.startAcquisition() }
+        try await wait(&news, state)
+        _ = try await Sessions.next(stream)
+        let reader = Task {
+            while let frame = try await stream.next() { try await stream.release(through: frame.number) }
+        }
+        try await Task.sleep(for: .milliseconds(100))
+        try Bridge.must("unplug 0")
+        let start = ContinuousClock.now
+        // With an error, or with its end where the managed module has closed the device first.
+        _ = await reader.result
+        try require(ContinuousClock.now - start < .seconds(4), "a reader hangs after the cable was pulled")
+        try await wait(&news, .off)
+        try Bridge.must("plug 0")
+        try await wait(&news, state)
+        let again = try await managed.whenOpen()
+        try require(try await again.claim(), "the lock is still held by a session that was cut")
+        if isReceiver { try await again.abortCalibration() } else { try await again.stopAcquisition() }
+        try await wait(&news, .ready)
+        say("point", state == .calibrating ? "calibrating" : "generating")
     }
 
     static func cycles(_ serial: String, count: Int) async throws {

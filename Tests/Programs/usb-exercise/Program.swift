@@ -11,6 +11,9 @@
 //   usb-exercise refused SERIAL WORD         opening fails, and the error holds WORD
 //   usb-exercise hold SERIAL MS              keeps the device open
 //   usb-exercise everywhere SERIAL N STEP    unplugged at every STEP-th transfer of a session, N of them, and back again
+//   usb-exercise points SERIAL               unplugged in every state of a managed connection, and back
+//   usb-exercise stalls SERIAL               endpoints that halt, and a bus that brings nothing for a while
+//   usb-exercise strangers SERIAL            somebody else's adapter with the same ids is never opened
 //   usb-exercise cycles SERIAL N             unplugged and replugged N times while managed; memory, files, threads
 //   usb-exercise ready SERIAL                from plug to READY
 //   usb-exercise stream ADDRESS SECONDS      bytes of symbols per second
@@ -66,6 +69,9 @@ struct Program {
         case "refused": try await Sessions.refused(device, word: words.count > 2 ? words[2] : "")
         case "hold": try await Sessions.hold(device, milliseconds: number(2))
         case "everywhere": try await Plugs.everywhere(device, count: number(2), step: number(3))
+        case "points": try await Plugs.points(device)
+        case "stalls": try await Conversations.stalls(device)
+        case "strangers": try await Sessions.strangers(device)
         case "cycles": try await Plugs.cycles(device, count: number(2))
         case "ready": try await Plugs.ready(device)
         case "stream": try await Figures.stream(device, seconds: Double(number(2)))

@@ -85,6 +85,18 @@ enum Sessions {
         throw Wrong("usb:\(serial) was opened")
     }
 
+    static func strangers(_ serial: String) async throws {
+        try Bridge.must("stranger")
+        let listed = try AttachedDevices.list().map(\.serial)
+        try require(listed.contains(serial) && !listed.contains("STRANGER"), "listed are \(listed)")
+        _ = try await run(serial)
+        do {
+            try await InstrumentSession.open(Address("usb:STRANGER"), options: OpenOptions(deadline: .seconds(1))).close()
+            throw Wrong("a stranger's adapter was opened")
+        } catch TransportError.notFound {}
+        try require(try Bridge.tell("opened") == "0", "a stranger's adapter was spoken to")
+    }
+
     static func hold(_ serial: String, milliseconds: Int) async throws {
         let session = try await InstrumentSession.open(Address("usb:\(serial)"))
         defer { session.close() }
