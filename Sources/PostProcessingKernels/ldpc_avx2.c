@@ -372,7 +372,9 @@ static int core_parity(const ldpc_decoder *d, int row) {
     return bad;
 }
 
+static unsigned message_place(unsigned shift, unsigned lane) { return (lane - shift / 16 * 16) % LANES; }
+
 #pragma clang attribute pop
 
-const struct ldpc_kernel ldpc_avx2 = {ldpc_lanes, ldpc_load_avx2, ldgm_row, core_row, core_parity};
+const struct ldpc_kernel ldpc_avx2 = {ldpc_lanes, ldpc_load_avx2, ldgm_row, core_row, core_parity, message_place};
 #endif

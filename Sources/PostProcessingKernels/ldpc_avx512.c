@@ -194,7 +194,12 @@ static int core_parity(const ldpc_decoder *d, int row) {
     return bad;
 }
 
+static unsigned message_place(unsigned shift, unsigned lane) {
+    (void)shift;
+    return lane;
+}
+
 #pragma clang attribute pop
 
-const struct ldpc_kernel ldpc_avx512 = {lane_position, ldpc_load_avx512, ldgm_row, core_row, core_parity};
+const struct ldpc_kernel ldpc_avx512 = {lane_position, ldpc_load_avx512, ldgm_row, core_row, core_parity, message_place};
 #endif

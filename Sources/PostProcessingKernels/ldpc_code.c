@@ -78,6 +78,23 @@ static void shuffle(uint32_t *order, uint32_t count, uint64_t state) {
 /// The eight bits of one rotation share one norm; shuffling the planes puts them into unrelated places of the graph.
 enum { PLANE_STATE = 0x73647163, DISCLOSURE_STATE = 0x64697363 };
 
+/// A shuffle of the core bits, then sorted: 2 % of the core in columns of degree 3, columns of degree 2, the rest.
+static bool order_disclosures(ldpc_code *code) {
+    const uint32_t bits = (uint32_t)ldpc_core_bits(code), lead = bits / 50;
+    const uint32_t degree2 = (uint32_t)(code->degree2_columns * code->blocks * LANES);
+    uint32_t *shuffled = calloc(bits, sizeof *shuffled);
+    if (!shuffled) return false;
+    shuffle(shuffled, bits, DISCLOSURE_STATE);
+    const uint32_t first = lead < bits - degree2 ? lead : bits - degree2;
+    uint32_t threes = 0, twos = first, rest = first + degree2;
+    for (uint32_t k = 0; k < bits; k++) {
+        const bool two = shuffled[k] < degree2;
+        code->disclosure_order[two ? twos++ : threes < first ? threes++ : rest++] = shuffled[k];
+    }
+    free(shuffled);
+    return true;
+}
+
 ldpc_code *ldpc_code_parse(const char *id, int core_columns, int degree2_columns, int core_rows, int ldgm_rows, int blocks,
                            int posterior_step, const uint8_t *table, size_t table_bytes) {
     if (core_columns < 1 || core_columns > 256 || degree2_columns < 0 || degree2_columns > core_columns || core_rows < 1 ||
@@ -106,7 +123,10 @@ ldpc_code *ldpc_code_parse(const char *id, int core_columns, int degree2_columns
         return NULL;
     }
     shuffle(code->plane_order, (uint32_t)((core_columns + ldgm_rows) * blocks), PLANE_STATE);
-    shuffle(code->disclosure_order, (uint32_t)ldpc_core_bits(code), DISCLOSURE_STATE);
+    if (!order_disclosures(code)) {
+        ldpc_code_close(code);
+        return NULL;
+    }
     return code;
 }
 

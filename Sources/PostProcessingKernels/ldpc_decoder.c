@@ -8,9 +8,10 @@
 //
 // Schedule: core rows, then LDGM rows; when fewer than a quarter of the core checks fail, core rows twice per pass. A frame that
 // makes no progress below 2 % failing checks gives up after some passes; before that, the core rows' most certain table entry becomes
-// bolder, which frees frames that hang in short open chains of degree-2 columns.
+// bolder, which frees frames that hang in short open chains of degree-2 columns, and what hangs even then is polished (ldpc_polish.c).
 
 #define _GNU_SOURCE
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -156,7 +157,7 @@ static ldpc_result run(ldpc_decoder *d, ldpc_limits limits) {
     const ldpc_code *c = d->code;
     const int checks = c->core_rows * c->blocks * LANES;
     const int stall_limit = limits.stall_passes > 0 ? limits.stall_passes : DEFAULT_STALL;
-    int best = checks + 1, last = checks, stalled = 0;
+    int best = checks + 1, last = checks, stalled = 0, mark = INT_MAX;
     ldpc_result result = {.failing_checks = checks};
     d->sure = false;
     while (result.passes < limits.maximum_passes) {
@@ -181,14 +182,22 @@ static ldpc_result run(ldpc_decoder *d, ldpc_limits limits) {
             stalled++;
         }
         d->sure = stalled >= SURE_AFTER;
-        if (stalled >= stall_limit) break;
+        if (stalled >= stall_limit) {
+            result.converged = ldpc_polish(d);
+            if (result.converged) result.failing_checks = 0;
+            break;
+        }
+        if (limits.patience > 0 && result.passes % limits.patience == 0) {
+            if (last > mark / 50 * 49) break;
+            mark = last;
+        }
     }
     return result;
 }
 
 // MARK: The word
 
-static void read_core(const ldpc_decoder *d, uint64_t *word) {
+void ldpc_decisions(const ldpc_decoder *d, uint64_t *word) {
     const size_t core = (size_t)d->code->core_columns * (size_t)d->code->blocks;
     const uint8_t *position = d->kernel->lane_position;
     for (size_t block = 0; block < core; block++) {
@@ -210,10 +219,9 @@ void ldpc_reveal(ldpc_decoder *d, const uint32_t *position, size_t count, const 
     }
 }
 
-void ldpc_finish(ldpc_decoder *d, const uint64_t *syndrome, uint64_t *word) {
-    read_core(d, word);
+void ldpc_word(const ldpc_decoder *d, const uint64_t *syndrome, uint64_t *word) {
+    ldpc_decisions(d, word);
     ldpc_complete(d->code, syndrome, word);
-    ldpc_forget(d);
 }
 
 void ldpc_forget(ldpc_decoder *d) { ldpc_wipe(d->arena, d->arena_bytes); }
@@ -221,11 +229,10 @@ void ldpc_forget(ldpc_decoder *d) { ldpc_wipe(d->arena, d->arena_bytes); }
 ldpc_result ldpc_decode(ldpc_decoder *d, const float *llr, const uint64_t *syndrome, ldpc_limits limits, uint64_t *word) {
     ldpc_begin(d, llr, syndrome);
     const ldpc_result result = ldpc_continue(d, limits);
-    if (result.converged) {
-        ldpc_finish(d, syndrome, word);
-    } else {
+    if (result.converged)
+        ldpc_word(d, syndrome, word);
+    else
         memset(word, 0, ldpc_code_bits(d->code) / 8);
-        ldpc_forget(d);
-    }
+    ldpc_forget(d);
     return result;
 }

@@ -77,6 +77,7 @@ struct ldpc_kernel {
     void (*ldgm_row)(ldpc_decoder *, int row);
     int (*core_row)(ldpc_decoder *, int row);         ///< returns failing checks as the row was met
     int (*core_parity)(const ldpc_decoder *, int row);  ///< failing checks of the hard decisions now
+    unsigned (*message_place)(unsigned shift, unsigned lane);  ///< where an edge of this lane shift keeps the column lane's message
 };
 
 /// 0, 1, ... 63: posteriors in lane order.
@@ -95,6 +96,9 @@ void ldpc_make_channel_table(uint8_t table[128], double phi_scale);
 void ldpc_load_portable(ldpc_decoder *d, const float *llr, const uint64_t *syndrome);
 void ldpc_load_avx2(ldpc_decoder *d, const float *llr, const uint64_t *syndrome);
 void ldpc_load_avx512(ldpc_decoder *d, const float *llr, const uint64_t *syndrome);
+
+/// Decodes the core alone once more, with large magnitudes. Whether every core check holds now; otherwise nothing changes.
+bool ldpc_polish(ldpc_decoder *d);
 
 /// Zeroes memory in a way that the compiler keeps.
 void ldpc_wipe(void *memory, size_t bytes);

@@ -150,4 +150,6 @@ static int core_parity(const ldpc_decoder *d, int row) {
     return bad;
 }
 
-const struct ldpc_kernel ldpc_portable = {ldpc_lanes, ldpc_load_portable, ldgm_row, core_row, core_parity};
+static unsigned message_place(unsigned shift, unsigned lane) { return (lane - shift) % LANES; }
+
+const struct ldpc_kernel ldpc_portable = {ldpc_lanes, ldpc_load_portable, ldgm_row, core_row, core_parity, message_place};

@@ -78,7 +78,7 @@ import Testing
             Issue.record("a frame with a stranger's bits was accepted")
             return
         }
-        #expect(taken == rounds && rounds <= FrameDisclosure.maximumRounds)
+        #expect(taken == rounds && rounds == code.disclosureRounds)
     }
 
     @Test func roundsComeInOrder() throws {
@@ -93,30 +93,31 @@ import Testing
             try frame.resume(with: FrameDisclosure(of: trial.core, round: 2, code: code))
         }
         #expect(throws: ReconciliationError.disclosureRound(0)) { try FrameDisclosure(of: trial.core, round: 0, code: code) }
-        #expect(throws: ReconciliationError.disclosureRound(11)) { try FrameDisclosure(of: trial.core, round: 11, code: code) }
+        #expect(throws: ReconciliationError.disclosureRound(21)) { try FrameDisclosure(of: trial.core, round: 21, code: code) }
         let short = try ReconciliationCode.named(r10)
         #expect(throws: ReconciliationError.disclosedCore) { try FrameDisclosure(of: trial.core, round: 1, code: short) }
     }
 
     /// Positions of all rounds are different core bits, the same for everybody.
     @Test(arguments: ReconciliationCode.all) func positionsAreDistinct(code: ReconciliationCode) {
-        let positions = (1...FrameDisclosure.maximumRounds).flatMap { code.disclosurePositions(round: $0) }
-        #expect(positions.count == 10 * code.disclosureBits)
+        let positions = (1...code.disclosureRounds).flatMap { code.disclosurePositions(round: $0) }
+        #expect(positions.count == code.disclosureRounds * code.disclosureBits)
         #expect(Set(positions).count == positions.count)
         #expect(positions.allSatisfy { (0..<code.coreBits).contains($0) })
-        #expect(code.disclosureBits * 100 >= code.coreBits && (code.disclosureBits - 1) * 100 < code.coreBits)
+        // A tenth of the core altogether.
+        #expect(positions.count * 10 >= code.coreBits && (positions.count - code.disclosureRounds) * 10 < code.coreBits)
     }
 
     /// Bytes there and back; anything else is refused.
     @Test func bytesAreChecked() throws {
-        let code = try ReconciliationCode.named("r15-n204800")  // 374 bits a round: no whole number of bytes
+        let code = try ReconciliationCode.named("r15-n204800")  // 187 bits a round: no whole number of bytes
         let trial = try Trial(code, efficiency: 0.9, seed: 226)
         let disclosure = try FrameDisclosure(of: trial.core, round: 3, code: code)
         let bytes = disclosure.encoded()
         let read = { (bytes: [UInt8]) in try bytes.withUnsafeBytes { try FrameDisclosure(decoding: $0, for: code) } }
         #expect(bytes.count == FrameDisclosure.byteCount(code))
         #expect(try read(bytes) == disclosure)
-        for (offset, value) in [(0, 0), (4, 0), (4, 11), (8, 1), (bytes.count - 1, 0x80)] as [(Int, UInt8)] {
+        for (offset, value) in [(0, 0), (4, 0), (4, 21), (8, 1), (bytes.count - 1, 0x80)] as [(Int, UInt8)] {
             var damaged = bytes
             damaged[offset] = value
             #expect(throws: ReconciliationError.self, "\(offset)") { try read(damaged) }

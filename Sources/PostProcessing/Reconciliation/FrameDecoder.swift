@@ -37,9 +37,9 @@ public struct DecodedFrame: Sendable {
 /// How an attempt at a frame ended.
 public enum FrameAttempt: Sendable {
     case decoded(DecodedFrame)
-    /// Not yet: ask the receiver's end for `frame.nextRound`, or give it up.
+    /// Not yet, or to a word that the hash refuses: ask the receiver's end for `frame.nextRound`, or give it up.
     case unfinished(UnfinishedFrame)
-    /// Given up: a word was found and refused by the hash, or no round is left. The frame is to be disclosed altogether.
+    /// Given up: no round is left, or there is nothing to decode. The frame is to be disclosed altogether.
     case failed(passes: Int, rounds: Int)
 }
 
@@ -53,6 +53,9 @@ public final class FrameDecoder {
 
     /// Passes after which a frame is given up by default; frames at a code's design point take 20 to 50.
     public static let defaultPasses = 150
+
+    /// An attempt asks for more bits when so many passes in a row have hardly helped (ldpc.h): they cost less than passes do.
+    static let patience = 12
 
     /// - Throws: `ReconciliationError.kernelUnavailable`.
     public init(code: ReconciliationCode, level: KernelLevel = .best) throws {
@@ -72,13 +75,12 @@ public final class FrameDecoder {
         symbols: UnsafeBufferPointer<Float>, message: FrameMessage, snr: Double, hashKey: UInt64,
         maximumPasses: Int = FrameDecoder.defaultPasses
     ) throws -> FrameOutcome {
-        guard let passes = try begin(symbols, message, snr: snr, passes: maximumPasses) else { return .failed(passes: 0) }
-        guard passes.converged else {
+        guard let passes = try begin(symbols, message, snr: snr, passes: maximumPasses, patience: 0) else { return .failed(passes: 0) }
+        guard passes.converged, let frame = scratch.finish(message, hashKey: hashKey) else {
             scratch.forget()
             return .failed(passes: passes.count)
         }
-        let frame = scratch.finish(message, hashKey: hashKey)
-        return frame.map { .decoded(core: $0.core, quadratures: $0.quadratures, passes: passes.count) } ?? .failed(passes: passes.count)
+        return .decoded(core: frame.core, quadratures: frame.quadratures, passes: passes.count)
     }
 
     /// Like `decode`, for a frame that may get more bits: one that does not decode keeps its messages and this decoder's scratch
@@ -87,41 +89,65 @@ public final class FrameDecoder {
         symbols: UnsafeBufferPointer<Float>, message: FrameMessage, snr: Double, hashKey: UInt64,
         maximumPasses: Int = FrameDecoder.defaultPasses
     ) throws -> FrameAttempt {
-        guard let passes = try begin(symbols, message, snr: snr, passes: maximumPasses) else { return .failed(passes: 0, rounds: 0) }
-        if passes.converged {
-            let frame = scratch.finish(message, hashKey: hashKey)
-            return frame.map {
-                .decoded(DecodedFrame(core: $0.core, quadratures: $0.quadratures, passes: passes.count, rounds: 0, disclosedBits: 0))
-            } ?? .failed(passes: passes.count, rounds: 0)
+        try attempt(
+            symbols: symbols, message: message, snr: snr, hashKey: hashKey, maximumPasses: maximumPasses, patience: Self.patience)
+    }
+
+    /// - Parameter patience: passes in a row after which more bits are asked for if they hardly helped; 0: all passes are made.
+    func attempt(
+        symbols: UnsafeBufferPointer<Float>, message: FrameMessage, snr: Double, hashKey: UInt64, maximumPasses: Int, patience: Int
+    ) throws -> FrameAttempt {
+        guard let passes = try begin(symbols, message, snr: snr, passes: maximumPasses, patience: patience) else {
+            return .failed(passes: 0, rounds: 0)
+        }
+        if passes.converged, let frame = scratch.finish(message, hashKey: hashKey) {
+            return .decoded(
+                DecodedFrame(core: frame.core, quadratures: frame.quadratures, passes: passes.count, rounds: 0, disclosedBits: 0))
         }
         let fresh: DecoderScratch
         do { fresh = try DecoderScratch(code: code, level: level) } catch {
             scratch.forget()
             throw error
         }
-        let unfinished = UnfinishedFrame(scratch, message: message, hashKey: hashKey, passes: passes.count)
+        let unfinished = UnfinishedFrame(
+            scratch, message: message, hashKey: hashKey, passes: passes.count, refusals: passes.converged ? 1 : 0)
         scratch = fresh
         return .unfinished(unfinished)
     }
 
     /// - Returns: nil when frame or norms vanish.
     private func begin(
-        _ symbols: UnsafeBufferPointer<Float>, _ message: FrameMessage, snr: Double, passes: Int
+        _ symbols: UnsafeBufferPointer<Float>, _ message: FrameMessage, snr: Double, passes: Int, patience: Int
     ) throws -> (converged: Bool, count: Int)? {
+        guard try likelihoods(symbols, message, snr: snr) else { return nil }
+        defer { likelihoods.zeroise() }
+        return likelihoods.withMutableBytes {
+            scratch.begin(
+                UnsafePointer($0.assumingMemoryBound(to: Float.self).baseAddress), message.syndrome, passes: passes, patience: patience)
+        }
+    }
+
+    /// Fills in `likelihoods`, in plane order.
+    /// - Returns: whether there is anything to decode.
+    private func likelihoods(_ symbols: UnsafeBufferPointer<Float>, _ message: FrameMessage, snr: Double) throws -> Bool {
         guard symbols.count == code.frameBits else {
             throw ReconciliationError.frameLength(expected: code.frameBits, found: symbols.count)
         }
         guard snr.isFinite, snr > 0 else { throw ReconciliationError.signalToNoise(snr) }
         try message.check(for: code)
-        guard let scale = Self.scale(symbols, message.norms, snr: snr) else { return nil }
-        defer { likelihoods.zeroise() }
-        return likelihoods.withMutableBytes { bytes in
-            let llr = bytes.assumingMemoryBound(to: Float.self)
+        guard let scale = Self.scale(symbols, message.norms, snr: snr) else { return false }
+        likelihoods.withMutableBytes { bytes in
             rotation_llr(
                 level.raw, symbols.baseAddress, message.rotations, message.norms, scale, code.frameBits / ROTATION_SET,
-                llr.baseAddress)
-            return scratch.begin(UnsafePointer(llr.baseAddress), message.syndrome, passes: passes)
+                bytes.assumingMemoryBound(to: Float.self).baseAddress)
         }
+        return true
+    }
+
+    /// Log-likelihood ratios of a frame as they enter the decoder, for comparison with other decoders.
+    package func likelihoods(symbols: UnsafeBufferPointer<Float>, message: FrameMessage, snr: Double) throws -> [Float] {
+        defer { likelihoods.zeroise() }
+        return try likelihoods(symbols, message, snr: snr) ? likelihoods.withFloats(Array.init) : []
     }
 
     /// The receiver's quadratures of a frame that failed and whose core the receiver's end then disclosed: failed frames enter

@@ -3,16 +3,14 @@ internal import PostProcessingKernels
 
 /// Core bits that the receiver's end discloses for a frame that did not decode, one round's worth.
 ///
-/// The transmitter's end says "more" (one bit, which counts as disclosed like the others); the receiver's end answers with the next hundredth of
-/// the core at positions that are the same for every frame of a code and known to anybody; the decoder goes on from where it
-/// stood. After `maximumRounds` the frame is disclosed altogether. Bytes: docs/wire/reconciliation-messages.md.
+/// The transmitter's end says "more" (one bit, which counts as disclosed like the others); the receiver's end answers with the next few core
+/// bits, at positions that are the same for every frame of a code and known to anybody; the decoder goes on from where it
+/// stood. After the code's `disclosureRounds` the frame is disclosed altogether. Bytes: docs/wire/reconciliation-messages.md.
 public struct FrameDisclosure: Sendable, Equatable {
     /// 1 for the first one.
     public var round: Int
     /// `code.disclosureBits` bits, bit k in byte k / 8, lowest bit first.
     public var bits: [UInt8]
-
-    public static let maximumRounds = 10
 
     private static let magic: [UInt8] = Array("SRD1".utf8)
     private static let headBytes = 12
@@ -20,7 +18,7 @@ public struct FrameDisclosure: Sendable, Equatable {
     /// The receiver's end: the bits of `core`, as `FrameEncoder.encode` returned it, that belong to a round.
     /// - Throws: `ReconciliationError.disclosureRound`, `.disclosedCore` where the core is not one of this code.
     public init(of core: SecretBytes, round: Int, code: ReconciliationCode) throws {
-        guard (1...Self.maximumRounds).contains(round) else { throw ReconciliationError.disclosureRound(round) }
+        guard (1...code.disclosureRounds).contains(round) else { throw ReconciliationError.disclosureRound(round) }
         guard core.count * 8 == code.coreBits else { throw ReconciliationError.disclosedCore }
         self.round = round
         var bits = [UInt8](repeating: 0, count: (code.disclosureBits + 7) / 8)
@@ -50,7 +48,7 @@ public struct FrameDisclosure: Sendable, Equatable {
         }
         let word = { (offset: Int) in UInt32(littleEndian: bytes.loadUnaligned(fromByteOffset: offset, as: UInt32.self)) }
         guard bytes.prefix(4).elementsEqual(Self.magic) else { throw ReconciliationError.messageField("magic") }
-        guard (1...UInt32(Self.maximumRounds)).contains(word(4)) else { throw ReconciliationError.messageField("round") }
+        guard (1...UInt32(code.disclosureRounds)).contains(word(4)) else { throw ReconciliationError.messageField("round") }
         guard Int(word(8)) == bytes.count - Self.headBytes else { throw ReconciliationError.messageField("number of disclosed bytes") }
         round = Int(word(4))
         bits = Array(bytes[Self.headBytes...])
@@ -61,8 +59,11 @@ public struct FrameDisclosure: Sendable, Equatable {
 }
 
 extension ReconciliationCode {
-    /// Core bits that one round discloses: a hundredth, rounded up.
-    public var disclosureBits: Int { (coreBits + 99) / 100 }
+    /// Rounds of disclosure that a frame may get: a tenth of the core altogether. Long frames, which lack little, get it in smaller parts.
+    public var disclosureRounds: Int { frameBits > 500_000 ? 40 : 20 }
+
+    /// Core bits that one round discloses, rounded up.
+    public var disclosureBits: Int { (coreBits + 10 * disclosureRounds - 1) / (10 * disclosureRounds) }
 
     /// Core bits of a round, in the order in which they are disclosed.
     package func disclosurePositions(round: Int) -> [Int] {

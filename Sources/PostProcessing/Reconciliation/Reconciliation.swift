@@ -48,7 +48,7 @@ public enum ReconciliationError: Error, Equatable, CustomStringConvertible {
         case .disclosedCore:
             "the core that was disclosed for a failed frame does not fit the frame's message: it is not that frame's, or was changed"
         case .disclosureRound(let round):
-            "round \(round) of disclosure is not the one that is due: rounds come in order, 1 to \(FrameDisclosure.maximumRounds)"
+            "round \(round) of disclosure is not the one that is due: rounds come in order, and there are only so many"
         case .kernelUnavailable(let level):
             "this processor or build has no \(level) kernel: use \(KernelLevel.best)"
         }

@@ -12,7 +12,7 @@ public struct ReconciliationBenchmark: Sendable {
     public var frames: Int
     /// Frames that their message alone did not bring to the receiver's core bits.
     public var frameErrors = 0
-    /// Frames that came to a word with the right syndrome and were refused by the hash.
+    /// Frames that came to a word with the right syndrome which the hash refused.
     public var refused = 0
     /// Frames that the hash let pass with the wrong core.
     public var undetected = 0
@@ -60,13 +60,16 @@ public struct ReconciliationBenchmark: Sendable {
             let start = clock.now
             let sent = try channel.received.withUnsafeBufferPointer { try encoder.encode(quadratures: $0, hashKey: hashKey) }
             let middle = clock.now
-            var attempt = try channel.sent.withUnsafeBufferPointer {
-                try decoder.attempt(symbols: $0, message: sent.message, snr: snr, hashKey: hashKey, maximumPasses: maximumPasses)
+            let attempt = try channel.sent.withUnsafeBufferPointer {
+                try decoder.attempt(
+                    symbols: $0, message: sent.message, snr: snr, hashKey: hashKey, maximumPasses: maximumPasses,
+                    patience: disclosing ? FrameDecoder.patience : 0)
             }
-            if disclosing { attempt = try disclose(attempt, sent.core, code) }
+            let end = disclosing ? try disclose(attempt, sent.core, code) : attempt
             decoding += clock.now - middle
             encoding += middle - start
-            result.count(attempt, sent.core)
+            if case .unfinished(let frame) = attempt, frame.refusals > 0 { result.refused += 1 }
+            result.count(end, sent.core)
         }
         let bits = Double(code.frameBits * frames)
         result.decodedBitsPerSecond = bits / (decoding / .seconds(1))
@@ -96,11 +99,10 @@ public struct ReconciliationBenchmark: Sendable {
             passes = frame.passes
             frameErrors += 1
             lost += 1
-        case .failed(let taken, let rounds):
+        case .failed(let taken, _):
             passes = taken
             frameErrors += 1
             lost += 1
-            if rounds < FrameDisclosure.maximumRounds, taken > 0 { refused += 1 }
         }
         meanPasses += Double(passes) / Double(frames)
     }

@@ -9,6 +9,8 @@ public final class UnfinishedFrame: @unchecked Sendable {
     public private(set) var passes: Int
     /// Rounds taken in.
     public private(set) var rounds = 0
+    /// How often the hash refused a word that met all checks. More bits lead away from it.
+    public private(set) var refusals: Int
     private let scratch: DecoderScratch
     private let message: FrameMessage
     private let hashKey: UInt64
@@ -18,15 +20,15 @@ public final class UnfinishedFrame: @unchecked Sendable {
     /// A round gives up early: a few more bits help more than many passes.
     private static let stallPasses: Int32 = 4
 
-    init(_ scratch: DecoderScratch, message: FrameMessage, hashKey: UInt64, passes: Int) {
-        (self.scratch, self.message, self.hashKey, self.passes) = (scratch, message, hashKey, passes)
+    init(_ scratch: DecoderScratch, message: FrameMessage, hashKey: UInt64, passes: Int, refusals: Int) {
+        (self.scratch, self.message, self.hashKey, self.passes, self.refusals) = (scratch, message, hashKey, passes, refusals)
         code = scratch.code
     }
 
     deinit { scratch.forget() }
 
     /// The round to ask the receiver's end for; nil when the frame is to be disclosed altogether.
-    public var nextRound: Int? { rounds < FrameDisclosure.maximumRounds ? rounds + 1 : nil }
+    public var nextRound: Int? { rounds < code.disclosureRounds ? rounds + 1 : nil }
 
     /// Core bits disclosed so far.
     public var disclosedBits: Int { rounds * code.disclosureBits }
@@ -41,13 +43,15 @@ public final class UnfinishedFrame: @unchecked Sendable {
         }
         rounds += 1
         scratch.reveal(code.disclosurePositions(round: rounds).map { UInt32($0) }, disclosure.bits)
-        let more = scratch.proceed(passes: Self.passesPerRound, stall: Self.stallPasses)
+        let more = scratch.proceed(passes: Self.passesPerRound, stall: Self.stallPasses, patience: FrameDecoder.patience)
         passes += more.count
         if more.converged {
-            guard let frame = scratch.finish(message, hashKey: hashKey) else { return .failed(passes: passes, rounds: rounds) }
-            return .decoded(
-                DecodedFrame(
-                    core: frame.core, quadratures: frame.quadratures, passes: passes, rounds: rounds, disclosedBits: disclosedBits))
+            if let frame = scratch.finish(message, hashKey: hashKey) {
+                return .decoded(
+                    DecodedFrame(
+                        core: frame.core, quadratures: frame.quadratures, passes: passes, rounds: rounds, disclosedBits: disclosedBits))
+            }
+            refusals += 1
         }
         guard nextRound != nil else {
             scratch.forget()
@@ -70,24 +74,26 @@ final class DecoderScratch: @unchecked Sendable {
 
     deinit { ldpc_decoder_close(decoder) }
 
-    func begin(_ llr: UnsafePointer<Float>?, _ syndrome: [UInt8], passes: Int) -> (converged: Bool, count: Int) {
+    func begin(_ llr: UnsafePointer<Float>?, _ syndrome: [UInt8], passes: Int, patience: Int) -> (converged: Bool, count: Int) {
         ldpc_begin(decoder, llr, Self.words(syndrome))
-        return proceed(passes: passes, stall: 0)
+        return proceed(passes: passes, stall: 0, patience: patience)
     }
 
-    func proceed(passes: Int, stall: Int32) -> (converged: Bool, count: Int) {
-        let result = ldpc_continue(decoder, ldpc_limits(maximum_passes: Int32(clamping: passes), stall_passes: stall))
+    func proceed(passes: Int, stall: Int32, patience: Int) -> (converged: Bool, count: Int) {
+        let limits = ldpc_limits(maximum_passes: Int32(clamping: passes), stall_passes: stall, patience: Int32(clamping: patience))
+        let result = ldpc_continue(decoder, limits)
         return (result.converged, Int(result.passes))
     }
 
     func reveal(_ positions: [UInt32], _ bits: [UInt8]) { ldpc_reveal(decoder, positions, positions.count, bits) }
 
-    /// The word of a converged frame, if its hash agrees. The scratch memory is empty then.
+    /// Core and quadratures of a converged frame, if the hash agrees. The scratch memory is empty then, otherwise it stays as it is.
     func finish(_ message: FrameMessage, hashKey: UInt64) -> (core: SecretBytes, quadratures: SecretBytes)? {
         let word = SecretBytes(count: code.frameBits / 8)
-        word.withMutableWords { ldpc_finish(decoder, Self.words(message.syndrome), $0.baseAddress) }
+        word.withMutableWords { ldpc_word(decoder, Self.words(message.syndrome), $0.baseAddress) }
         let core = word.slice(0..<code.coreBits / 8)
         guard Verification.hash(core, key: hashKey) == message.verification else { return nil }
+        forget()
         return (core, code.reconstruct(word, message, level))
     }
 

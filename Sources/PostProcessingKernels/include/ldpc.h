@@ -62,6 +62,7 @@ void ldpc_decoder_close(ldpc_decoder *decoder);
 typedef struct {
     int maximum_passes;
     int stall_passes;  ///< give up after so many passes without fewer failing core checks (once below 2 %); 0: the default
+    int patience;        ///< give up when so many passes in a row leave 98 % of the failing checks or more; 0: never
 } ldpc_limits;
 
 typedef struct {
@@ -76,18 +77,21 @@ typedef struct {
 ldpc_result ldpc_decode(ldpc_decoder *decoder, const float *llr, const uint64_t *syndrome, ldpc_limits limits, uint64_t *word);
 
 /// The same step by step, for frames that need more than their syndrome: begin, continue until converged, with bits revealed between; then
-/// finish, or forget. A decoder holds one frame at a time.
+/// take the word, and forget. A decoder holds one frame at a time.
 void ldpc_begin(ldpc_decoder *decoder, const float *llr, const uint64_t *syndrome);
 /// Runs on from the present messages for at most `maximum_passes` more passes; `passes` counts those of this call.
 ldpc_result ldpc_continue(ldpc_decoder *decoder, ldpc_limits limits);
+/// The core bits that the posteriors stand for now (core bits / 64 words), converged or not.
+void ldpc_decisions(const ldpc_decoder *decoder, uint64_t *core);
 /// Fixes core bits: bit k of `bits` (lowest bit of a byte first) is core bit `position[k]`.
 void ldpc_reveal(ldpc_decoder *decoder, const uint32_t *position, size_t count, const uint8_t *bits);
-/// The word of a converged frame; scratch memory is zeroised.
-void ldpc_finish(ldpc_decoder *decoder, const uint64_t *syndrome, uint64_t *word);
+/// The word that the decisions stand for: the frame's, when it has converged.
+void ldpc_word(const ldpc_decoder *decoder, const uint64_t *syndrome, uint64_t *word);
 /// Zeroises scratch memory.
 void ldpc_forget(ldpc_decoder *decoder);
 
-/// The order in which core bits of frames that fail are disclosed, a permutation of all of them: fixed, known to anybody.
+/// The order in which core bits of frames that fail are disclosed, a permutation of all of them: fixed, known to anybody. First a fiftieth of
+/// the core in columns of degree 3, which help most; then columns of degree 2, in which frames hang that so much does not help.
 const uint32_t *ldpc_disclosure_order(const ldpc_code *code);
 
 #ifdef __cplusplus
