@@ -13,10 +13,12 @@ import Testing
         let calibration = try link.calibration(shot: symbols, dark: symbols / 10, &draws)
         let sums = link.sums(symbols: symbols, calibration: calibration, &draws)
         let verified = symbols / 102_400 * 102_400 - 3 * 102_400
+        let frames = symbols / 102_400
         let counts = AccountingRecord.Counts(
-            symbols: symbols, verifiedSymbols: verified, frames: symbols / 102_400, failedFrames: 3, syndromeBits: verified / 10 * 18,
-            verificationBits: 25 * (symbols / 102_400) + 64, observedBits: 8 * (symbols / 102_400) + 128, alignmentSymbols: 100,
-            authenticationBits: 4096)
+            symbols: symbols, verifiedSymbols: verified, frames: frames, failedFrames: 3, syndromeBits: verified / 10 * 18,
+            verificationBits: 25 * frames + 64, observedBits: 8 * frames + 128, alignmentSymbols: 100,
+            authenticationBits: 4096, decodedInRound: frames > 10 ? [frames - 10, 4, 0, 3] : [],
+            bitsPerRound: 205)
         return AccountingRecord(
             counts: counts, convention: convention, dark: calibration.dark, shot: calibration.shot, drift: drift, sums: sums,
             efficiency: try ReceiverEfficiency(0.8, standardError: efficiencyError), budget: try SecurityBudget())
@@ -55,7 +57,8 @@ import Testing
     }
 
     @Test(arguments: [
-        "secretBits", "depositedBits", "syndromeBits", "observedBits", "xy", "worstHolevoBound", "sumSquaresX", "smoothing",
+        "secretBits", "depositedBits", "syndromeBits", "observedBits", "disclosureBits", "bitsPerRound", "failedFrames", "xy",
+        "worstHolevoBound", "sumSquaresX", "smoothing",
         "verifiedSymbols",
     ])
     func scriptNoticesAChangedNumber(name: String) throws {

@@ -13,10 +13,17 @@ public struct AccountingRecord: Codable, Hashable, Sendable {
         public var observedBits: Int
         public var alignmentSymbols: Int
         public var authenticationBits: Int
+        /// Verified frames by the rounds of disclosure they took: at once, after one, after two, ... Failed ones were disclosed whole.
+        public var decodedInRound: [Int]
+        /// Core bits that a round discloses.
+        public var bitsPerRound: Int
+        /// For all rounds of verified frames: those bits and one that asked for them.
+        public var disclosureBits: Int
 
+        /// - Parameter decodedInRound: empty: all verified frames were decoded at once.
         public init(
             symbols: Int, verifiedSymbols: Int, frames: Int, failedFrames: Int, syndromeBits: Int, verificationBits: Int,
-            observedBits: Int = 0, alignmentSymbols: Int = 0, authenticationBits: Int = 0
+            observedBits: Int = 0, alignmentSymbols: Int = 0, authenticationBits: Int = 0, decodedInRound: [Int] = [], bitsPerRound: Int = 0
         ) {
             self.symbols = symbols
             self.verifiedSymbols = verifiedSymbols
@@ -27,6 +34,9 @@ public struct AccountingRecord: Codable, Hashable, Sendable {
             self.observedBits = observedBits
             self.alignmentSymbols = alignmentSymbols
             self.authenticationBits = authenticationBits
+            self.decodedInRound = decodedInRound.isEmpty ? [frames - failedFrames] : decodedInRound
+            self.bitsPerRound = bitsPerRound
+            disclosureBits = self.decodedInRound.enumerated().reduce(0) { $0 + $1.offset * $1.element } * (bitsPerRound + 1)
         }
     }
 
@@ -69,8 +79,9 @@ extension KeyLengthInput {
     public init(counts: AccountingRecord.Counts, convention: FrameErrorConvention, estimate: ParameterEstimate, budget: SecurityBudget) {
         self.init(
             symbols: counts.symbols, verifiedSymbols: counts.verifiedSymbols, frames: counts.frames, failedFrames: counts.failedFrames,
-            syndromeBits: counts.syndromeBits, verificationBits: counts.verificationBits, observedBits: counts.observedBits,
-            alignmentSymbols: counts.alignmentSymbols, authenticationBits: counts.authenticationBits, convention: convention,
+            syndromeBits: counts.syndromeBits, disclosureBits: counts.disclosureBits, verificationBits: counts.verificationBits,
+            observedBits: counts.observedBits, alignmentSymbols: counts.alignmentSymbols, authenticationBits: counts.authenticationBits,
+            convention: convention,
             estimate: estimate, budget: budget)
     }
 }

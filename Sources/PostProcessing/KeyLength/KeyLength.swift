@@ -8,7 +8,7 @@ internal import QuantumOptics
 public struct KeyLength: Codable, Hashable, Sendable {
     /// Two per verified symbol.
     public let rawBits: Double
-    /// Syndromes, hashes, what timing and published sums tell, and aligned symbols.
+    /// Syndromes, what saved frames, hashes, what timing and published sums tell, and aligned symbols.
     public let disclosedBits: Double
     /// chi_BE at the worst case over the symbols that the convention charges.
     public let holevoBits: Double
@@ -63,7 +63,7 @@ extension KeyLength {
             let (all, verified) = (Double(input.symbols), Double(input.verifiedSymbols))
             raw = 2 * verified
             disclosed =
-                Double(input.syndromeBits) + Double(input.verificationBits) + Double(input.observedBits)
+                Double(input.syndromeBits) + Double(input.disclosureBits) + Double(input.verificationBits) + Double(input.observedBits)
                 + 2 * Double(input.alignmentSymbols)
             let chi = input.estimate.worstHolevoBound
             let (conservative, selecting) = (chi * all, chi * verified)

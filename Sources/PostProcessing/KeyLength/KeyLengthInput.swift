@@ -14,8 +14,10 @@ public struct KeyLengthInput: Codable, Hashable, Sendable {
     public var verifiedSymbols: Int
     public var frames: Int
     public var failedFrames: Int
-    /// Syndrome bits of verified frames, and whatever else of them was disclosed to save them.
+    /// Syndrome bits of verified frames.
     public var syndromeBits: Int
+    /// Whatever else was disclosed to save verified frames, and what asked for it.
+    public var disclosureBits: Int
     /// Hash bits of verified frames and of the block.
     public var verificationBits: Int
     /// What an observer of the channel learns beside what is sent to reconcile: how long decoding took, and the block's published sums.
@@ -30,8 +32,9 @@ public struct KeyLengthInput: Codable, Hashable, Sendable {
     public var budget: SecurityBudget
 
     public init(
-        symbols: Int, verifiedSymbols: Int, frames: Int, failedFrames: Int, syndromeBits: Int, verificationBits: Int, observedBits: Int = 0,
-        alignmentSymbols: Int = 0, authenticationBits: Int = 0, convention: FrameErrorConvention = .conservative,
+        symbols: Int, verifiedSymbols: Int, frames: Int, failedFrames: Int, syndromeBits: Int, disclosureBits: Int = 0,
+        verificationBits: Int,
+        observedBits: Int = 0, alignmentSymbols: Int = 0, authenticationBits: Int = 0, convention: FrameErrorConvention = .conservative,
         estimate: ParameterEstimate, budget: SecurityBudget
     ) {
         self.symbols = symbols
@@ -39,6 +42,7 @@ public struct KeyLengthInput: Codable, Hashable, Sendable {
         self.frames = frames
         self.failedFrames = failedFrames
         self.syndromeBits = syndromeBits
+        self.disclosureBits = disclosureBits
         self.verificationBits = verificationBits
         self.observedBits = observedBits
         self.alignmentSymbols = alignmentSymbols
@@ -52,7 +56,8 @@ public struct KeyLengthInput: Codable, Hashable, Sendable {
         let limit = 1 << 50
         for (name, value) in [
             ("symbols", symbols), ("verified symbols", verifiedSymbols), ("frames", frames), ("failed frames", failedFrames),
-            ("syndrome bits", syndromeBits), ("verification bits", verificationBits), ("observed bits", observedBits),
+            ("syndrome bits", syndromeBits), ("disclosure bits", disclosureBits), ("verification bits", verificationBits),
+            ("observed bits", observedBits),
             ("alignment symbols", alignmentSymbols), ("authentication bits", authenticationBits),
         ] {
             guard value >= 0, value <= limit else { throw .outOfRange(quantity: name, value: Double(value), allowed: "0 or more") }
