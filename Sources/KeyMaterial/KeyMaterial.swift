@@ -16,6 +16,8 @@ public enum KeyMaterialError: Error, Equatable, CustomStringConvertible {
     case tagMismatch(padOffset: UInt64)
     case badTagLength(count: Int)
     case badKeyLength(count: Int)
+    /// A secret file's path and what is wrong with it.
+    case badFile(String)
 
     public var description: String {
         switch self {
@@ -31,6 +33,7 @@ public enum KeyMaterialError: Error, Equatable, CustomStringConvertible {
             "an authentication tag has 16 bytes, not \(count)"
         case .badKeyLength(let count):
             "a hash key has 16 bytes, not \(count)"
+        case .badFile(let trouble): trouble
         }
     }
 }

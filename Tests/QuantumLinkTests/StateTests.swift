@@ -58,6 +58,12 @@ struct StateTests {
         #expect(try !database.install(secret, on: LinkID(unchecked: "other")))
         #expect(try database.owner(of: secret.epoch) == link)
         #expect(throws: QuantumLinkError.self) { try InstalledSecret(path: try secretFile(folder, seed: 3, name: "open", mode: 0o644)) }
+        // A link's target is somebody else's: it is neither read nor erased.
+        let (target, alias) = (try secretFile(folder, seed: 3, name: "target"), folder.appendingPathComponent("alias").path)
+        try FileManager.default.createSymbolicLink(atPath: alias, withDestinationPath: target)
+        #expect(throws: QuantumLinkError.self) { try InstalledSecret(path: alias) }
+        #expect(throws: QuantumLinkError.self) { try InstalledSecret.consume(path: alias) }
+        #expect(try InstalledSecret(path: target).epoch == InstalledSecret(path: target).epoch)
         let short = folder.appendingPathComponent("short").path
         _ = FileManager.default.createFile(atPath: short, contents: Data("SDQKSEC1".utf8), attributes: [.posixPermissions: 0o600])
         #expect(throws: QuantumLinkError.self) { try InstalledSecret(path: short) }

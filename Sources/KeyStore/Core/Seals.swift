@@ -98,29 +98,13 @@ package enum SecretFile {
     /// - Parameter sizes: allowed sizes in bytes.
     /// - Throws: `KeyStoreError.secret` where the file is missing, too open or of the wrong size.
     package static func read(_ path: String, sizes: ClosedRange<Int>) throws(KeyStoreError) -> SecretBytes {
-        let number = Glibc.open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)
-        guard number >= 0 else { throw .secret("'\(path)': \(String(cString: strerror(errno)))") }
-        defer { close(number) }
-        guard let facts = try? FileManager.default.attributesOfItem(atPath: path), facts[.type] as? FileAttributeType == .typeRegular,
-            let mode = (facts[.posixPermissions] as? NSNumber)?.intValue
-        else { throw .secret("'\(path)' is no plain file") }
-        guard mode & 0o077 == 0 else { throw .secret("'\(path)' can be read by others: chmod 600 it") }
-        let size = Int(lseek(number, 0, SEEK_END))
-        guard sizes.contains(size), lseek(number, 0, SEEK_SET) == 0 else {
-            throw .secret("'\(path)' has \(size) bytes, \(sizes.lowerBound) to \(sizes.upperBound) are needed")
-        }
-        let bytes = SecretBytes(count: size)
-        let count = bytes.withMutableBytes { buffer in
-            var done = 0
-            while done < buffer.count {
-                let count = Glibc.read(number, buffer.baseAddress?.advanced(by: done), buffer.count - done)
-                if count <= 0 { break }
-                done += count
+        do {
+            let file = try KeyMaterial.SecretFile(path)
+            guard sizes.contains(file.count) else {
+                throw KeyStoreError.secret("'\(path)' has \(file.count) bytes, \(sizes.lowerBound) to \(sizes.upperBound) are needed")
             }
-            return done
-        }
-        guard count == bytes.count else { throw .secret("'\(path)' could not be read whole") }
-        return bytes
+            return try file.contents()
+        } catch let error as KeyStoreError { throw error } catch { throw .secret("\(error)") }
     }
 
     /// Writes a new file, mode 0600; refuses to replace one.

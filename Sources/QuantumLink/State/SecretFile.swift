@@ -20,38 +20,23 @@ public struct InstalledSecret: Sendable {
 
     /// - Throws: `QuantumLinkError.badSecret` when the file is not one, is too short, or others may read it.
     public init(path: String) throws {
-        var status = stat()
-        guard stat(path, &status) == 0 else { throw QuantumLinkError.badSecret("cannot read \(path): \(String(cString: strerror(errno)))") }
-        guard status.st_mode & 0o077 == 0 else {
-            throw QuantumLinkError.badSecret("\(path) can be read by others: set its mode to 0600")
-        }
-        guard status.st_size <= Self.mostBytes, let handle = FileHandle(forReadingAtPath: path), var data = try handle.readToEnd() else {
-            throw QuantumLinkError.badSecret("cannot read \(path)")
-        }
-        defer { data.resetBytes(in: 0..<data.count) }
-        let content = SecretBytes(copying: data.withUnsafeBytes { $0 })
-        try self.init(content: content, name: path)
+        do {
+            let file = try SecretFile(path)
+            guard file.count <= Self.mostBytes else { throw QuantumLinkError.badSecret("'\(path)' has more than \(Self.mostBytes) bytes") }
+            try self.init(content: try file.contents(), name: path)
+        } catch let error as KeyMaterialError { throw QuantumLinkError.badSecret("\(error)") }
     }
 
     /// Overwrites and removes the file: a secret that lay about could be installed once more into a state that has forgotten
     /// how far its pads are used.
     /// - Throws: `QuantumLinkError.badSecret` when it cannot be removed.
     package static func consume(path: String) throws {
-        var status = stat()
-        guard stat(path, &status) == 0 else { return }
-        let refused = QuantumLinkError.badSecret(
-            "\(path) is installed but cannot be removed: make its folder writable for the service, or remove it by hand")
-        let handle = open(path, O_WRONLY | O_CLOEXEC)
-        guard handle >= 0 else { throw refused }
-        defer { close(handle) }
-        let zeros = [UInt8](repeating: 0, count: 1 << 16)
-        var left = Int(status.st_size)
-        while left > 0 {
-            let count = write(handle, zeros, min(left, zeros.count))
-            guard count > 0 else { throw refused }
-            left -= count
+        guard access(path, F_OK) == 0 else { return }
+        do { try SecretFile(path, for: .overwriting).overwrite() } catch { throw QuantumLinkError.badSecret("\(error)") }
+        guard unlink(path) == 0 else {
+            throw QuantumLinkError.badSecret(
+                "'\(path)' is installed but cannot be removed: make its folder writable for the service, or remove it by hand")
         }
-        guard fsync(handle) == 0, unlink(path) == 0 else { throw refused }
         let parent = (path as NSString).deletingLastPathComponent
         let folder = open(parent.isEmpty ? "." : parent, O_RDONLY)
         if folder >= 0 {
