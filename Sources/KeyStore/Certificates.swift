@@ -27,6 +27,7 @@ extension TLSFiles {
         var configuration = TLSConfiguration.makeServerConfigurationWithMTLS(
             certificateChain: chain, privateKey: key, trustRoots: roots)
         configuration.minimumTLSVersion = minimum
+        try checkPair(configuration)
         return configuration
     }
 
@@ -39,15 +40,20 @@ extension TLSFiles {
         configuration.trustRoots = roots
         configuration.certificateVerification = .noHostnameVerification
         configuration.minimumTLSVersion = minimum
+        try checkPair(configuration)
         return configuration
+    }
+
+    /// TLS's own error names no file.
+    private func checkPair(_ configuration: TLSConfiguration) throws {
+        guard (try? NIOSSLContext(configuration: configuration)) != nil else {
+            throw KeyStoreError.certificate("'\(key)' is not the private key of '\(certificate)'")
+        }
     }
 
     /// Everything that can be known before a start: that the files can be read, belong together, and are in force.
     func check(_ face: String, now: Date) throws {
-        let configuration = try server(minimum: .tlsv12)
-        guard (try? NIOSSLContext(configuration: configuration)) != nil else {
-            throw KeyStoreError.certificate("'\(key)' is not the private key of '\(certificate)'")
-        }
+        _ = try server(minimum: .tlsv12)
         let until = try expiry()
         guard until > now else { throw KeyStoreError.certificate("'\(certificate)' of \(face) expired at \(until.formatted(.iso8601))") }
     }

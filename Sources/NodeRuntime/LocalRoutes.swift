@@ -70,6 +70,9 @@ public struct LocalRoutes: Sendable {
 
     package private(set) var all: [Route] = []
 
+    /// By path.
+    package var methods: [String: Set<String>] { all.reduce(into: [:]) { $0[$1.path, default: []].insert($1.method) } }
+
     public init() {}
 
     /// Answers GET at `path` with the handler's value as JSON.

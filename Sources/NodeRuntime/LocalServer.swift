@@ -79,7 +79,20 @@ public struct LocalServer: Service {
                 }
             }
         }
+        refuseOtherMethods(router)
         return router
+    }
+
+    /// A path that exists is never "not found".
+    private func refuseOtherMethods(_ router: Router<BasicRequestContext>) {
+        for (path, methods) in routes.methods {
+            for method in [HTTPRequest.Method.get, .post, .put, .patch, .delete] where !methods.contains(method.rawValue) {
+                router.on(RouterPath(path), method: method) { request, _ -> Response in
+                    throw LocalProblem(
+                        status: 405, message: "\(request.method) \(request.uri.path): use \(methods.sorted().joined(separator: " or "))")
+                }
+            }
+        }
     }
 }
 

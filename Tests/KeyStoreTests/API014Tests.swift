@@ -66,6 +66,7 @@ import Testing
                 ("enc_keys?size=16384", nil, 400, "size shall be from 64 to 8192"),
                 ("enc_keys?number=0", nil, 400, "number shall be from 1 to 128"),
                 ("enc_keys?number=129", nil, 400, "number shall be from 1 to 128"),
+                ("enc_keys?size=256&size=128", nil, 400, "size stands twice in the request"),
                 ("enc_keys?number=x", nil, 400, "number shall be an integer"),
                 ("enc_keys", #"{"extension_mandatory":[{"a":1}]}"#, 400, "not all extension_mandatory parameters are supported"),
                 (
@@ -106,6 +107,12 @@ import Testing
             // By the subject alternative name.
             try pair.pki.issue("a person's laptop", alternatives: ["app-almagro"])
             #expect(try await curl(pair, ports[0], path, as: "a person's laptop").status == 200)
+            // The right name, too late and too early.
+            for (name, valid) in [("late", Date() - 7200..<Date() - 3600), ("early", Date() + 3600..<Date() + 7200)] {
+                try pair.pki.issue(name, alternatives: ["app-almagro"], valid: valid)
+                let answer = try await curl(pair, ports[0], path, as: name)
+                #expect(answer.status <= 0, "\(name): \(answer)")
+            }
             // The right name, another authority.
             let foreign = try TestPKI(pair.scratch, folder: "foreign", names: ["app-almagro"]).files("app-almagro")
             let refused = try await curl(pair, ports[0], path, as: nil, ["--cert", foreign.certificate, "--key", foreign.key])

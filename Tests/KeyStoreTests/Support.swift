@@ -143,10 +143,11 @@ struct TestPKI {
         for name in names { try issue(name) }
     }
 
-    func issue(_ common: String, alternatives: [String]? = nil) throws {
+    func issue(_ common: String, alternatives: [String]? = nil, valid: Range<Date> = validNow) throws {
         let own = P256.Signing.PrivateKey()
         let certificate = try make(
-            subject: try DistinguishedName { CommonName(common) }, key: own.publicKey, authority: false, names: alternatives ?? [common])
+            subject: try DistinguishedName { CommonName(common) }, key: own.publicKey, authority: false, names: alternatives ?? [common],
+            valid: valid)
         _ = try scratch.write(Array(certificate.serializeAsPEM().pemString.utf8) + [10], "\(folder)/\(common).crt")
         _ = try scratch.write(Array(own.pemRepresentation.utf8) + [10], "\(folder)/\(common).key")
     }
@@ -156,12 +157,15 @@ struct TestPKI {
         return TLSFiles(certificate: "\(path)/\(name).crt", key: "\(path)/\(name).key", ca: "\(path)/ca.crt")
     }
 
-    private func make(subject: DistinguishedName, key public: P256.Signing.PublicKey, authority: Bool, names: [String]) throws
-        -> Certificate
-    {
+    static var validNow: Range<Date> { Date() - 60..<Date() + 3600 }
+
+    private func make(
+        subject: DistinguishedName, key public: P256.Signing.PublicKey, authority: Bool, names: [String], valid: Range<Date> = validNow
+    ) throws -> Certificate {
         let address = GeneralName.ipAddress(ASN1OctetString(contentBytes: [127, 0, 0, 1]))
         return try Certificate(
-            version: .v3, serialNumber: .init(), publicKey: .init(`public`), notValidBefore: Date() - 60, notValidAfter: Date() + 3600,
+            version: .v3, serialNumber: .init(), publicKey: .init(`public`), notValidBefore: valid.lowerBound,
+            notValidAfter: valid.upperBound,
             issuer: name, subject: subject, signatureAlgorithm: .ecdsaWithSHA256,
             extensions: try Certificate.Extensions {
                 if authority {

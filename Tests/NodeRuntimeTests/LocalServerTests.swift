@@ -85,6 +85,9 @@ private func quiet() -> Logger {
             await #expect(throws: NodeRuntimeError.refused(status: 404, message: "Not Found")) {
                 let _: LocalNothing = try await client.get("/nowhere")
             }
+            await #expect(throws: NodeRuntimeError.refused(status: 405, message: "POST /broken: use GET")) {
+                let _: LocalNothing = try await client.post("/broken", LocalNothing())
+            }
             let missing = "POST /greetings: the message does not fit its type: 'text' is missing"
             await #expect(throws: NodeRuntimeError.refused(status: 400, message: missing)) {
                 let _: Greeting = try await client.post("/greetings", ["word": "hi"])

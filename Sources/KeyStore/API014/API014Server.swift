@@ -271,7 +271,9 @@ struct API014Server: Sendable {
     }
 
     private func number(_ name: String, _ request: Request) throws -> Int? {
-        guard let text = request.uri.queryParameters.get(name) else { return nil }
+        let texts = request.uri.queryParameters.getAll(name)
+        guard texts.count < 2 else { throw KMEError.badRequest("\(name) stands twice in the request") }
+        guard let text = texts.first else { return nil }
         guard let number = Int(text) else { throw KMEError.badRequest("\(name) shall be an integer") }
         return number
     }
