@@ -75,12 +75,12 @@ public final class FrameDecoder {
         symbols: UnsafeBufferPointer<Float>, message: FrameMessage, snr: Double, hashKey: UInt64,
         maximumPasses: Int = FrameDecoder.defaultPasses
     ) throws -> FrameOutcome {
-        guard let passes = try begin(symbols, message, snr: snr, passes: maximumPasses, patience: 0) else { return .failed(passes: 0) }
-        guard passes.converged, let frame = scratch.finish(message, hashKey: hashKey) else {
+        guard let run = try begin(symbols, message, snr: snr, passes: maximumPasses, patience: 0) else { return .failed(passes: 0) }
+        guard run.converged, let frame = scratch.finish(message, hashKey: hashKey) else {
             scratch.forget()
-            return .failed(passes: passes.count)
+            return .failed(passes: run.passes)
         }
-        return .decoded(core: frame.core, quadratures: frame.quadratures, passes: passes.count)
+        return .decoded(core: frame.core, quadratures: frame.quadratures, passes: run.passes)
     }
 
     /// Like `decode`, for a frame that may get more bits: one that does not decode keeps its messages and this decoder's scratch
@@ -97,20 +97,19 @@ public final class FrameDecoder {
     func attempt(
         symbols: UnsafeBufferPointer<Float>, message: FrameMessage, snr: Double, hashKey: UInt64, maximumPasses: Int, patience: Int
     ) throws -> FrameAttempt {
-        guard let passes = try begin(symbols, message, snr: snr, passes: maximumPasses, patience: patience) else {
+        guard let run = try begin(symbols, message, snr: snr, passes: maximumPasses, patience: patience) else {
             return .failed(passes: 0, rounds: 0)
         }
-        if passes.converged, let frame = scratch.finish(message, hashKey: hashKey) {
+        if run.converged, let frame = scratch.finish(message, hashKey: hashKey) {
             return .decoded(
-                DecodedFrame(core: frame.core, quadratures: frame.quadratures, passes: passes.count, rounds: 0, disclosedBits: 0))
+                DecodedFrame(core: frame.core, quadratures: frame.quadratures, passes: run.passes, rounds: 0, disclosedBits: 0))
         }
         let fresh: DecoderScratch
         do { fresh = try DecoderScratch(code: code, level: level) } catch {
             scratch.forget()
             throw error
         }
-        let unfinished = UnfinishedFrame(
-            scratch, message: message, hashKey: hashKey, passes: passes.count, refusals: passes.converged ? 1 : 0)
+        let unfinished = UnfinishedFrame(scratch, message: message, hashKey: hashKey, after: run)
         scratch = fresh
         return .unfinished(unfinished)
     }
@@ -118,7 +117,7 @@ public final class FrameDecoder {
     /// - Returns: nil when frame or norms vanish.
     private func begin(
         _ symbols: UnsafeBufferPointer<Float>, _ message: FrameMessage, snr: Double, passes: Int, patience: Int
-    ) throws -> (converged: Bool, count: Int)? {
+    ) throws -> DecoderScratch.Run? {
         guard try likelihoods(symbols, message, snr: snr) else { return nil }
         defer { likelihoods.zeroise() }
         return likelihoods.withMutableBytes {

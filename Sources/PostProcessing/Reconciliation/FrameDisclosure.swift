@@ -59,11 +59,11 @@ public struct FrameDisclosure: Sendable, Equatable {
 }
 
 extension ReconciliationCode {
-    /// Rounds of disclosure that a frame may get: a tenth of the core altogether. Long frames, which lack little, get it in smaller parts.
-    public var disclosureRounds: Int { frameBits > 500_000 ? 40 : 20 }
+    /// Rounds of disclosure that a frame may get: a fifth of the core altogether. Long frames, which lack little, get it in smaller parts.
+    public var disclosureRounds: Int { frameBits > 500_000 ? 80 : 40 }
 
     /// Core bits that one round discloses, rounded up.
-    public var disclosureBits: Int { (coreBits + 10 * disclosureRounds - 1) / (10 * disclosureRounds) }
+    public var disclosureBits: Int { (coreBits + 5 * disclosureRounds - 1) / (5 * disclosureRounds) }
 
     /// Core bits of a round, in the order in which they are disclosed.
     package func disclosurePositions(round: Int) -> [Int] {

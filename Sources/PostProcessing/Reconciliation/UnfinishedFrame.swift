@@ -11,6 +11,8 @@ public final class UnfinishedFrame: @unchecked Sendable {
     public private(set) var rounds = 0
     /// How often the hash refused a word that met all checks. More bits lead away from it.
     public private(set) var refusals: Int
+    /// Few core checks fail, or none.
+    private var isNear: Bool
     private let scratch: DecoderScratch
     private let message: FrameMessage
     private let hashKey: UInt64
@@ -20,15 +22,17 @@ public final class UnfinishedFrame: @unchecked Sendable {
     /// A round gives up early: a few more bits help more than many passes.
     private static let stallPasses: Int32 = 4
 
-    init(_ scratch: DecoderScratch, message: FrameMessage, hashKey: UInt64, passes: Int, refusals: Int) {
-        (self.scratch, self.message, self.hashKey, self.passes, self.refusals) = (scratch, message, hashKey, passes, refusals)
+    init(_ scratch: DecoderScratch, message: FrameMessage, hashKey: UInt64, after run: DecoderScratch.Run) {
+        (self.scratch, self.message, self.hashKey) = (scratch, message, hashKey)
+        (passes, refusals, isNear) = (run.passes, run.converged ? 1 : 0, run.isNear)
         code = scratch.code
     }
 
     deinit { scratch.forget() }
 
-    /// The round to ask the receiver's end for; nil when the frame is to be disclosed altogether.
-    public var nextRound: Int? { rounds < code.disclosureRounds ? rounds + 1 : nil }
+    /// The round to ask the receiver's end for; nil when the frame is to be disclosed altogether: after the last round, and after half of them
+    /// when the frame is still far from decoded.
+    public var nextRound: Int? { rounds < (isNear ? code.disclosureRounds : code.disclosureRounds / 2) ? rounds + 1 : nil }
 
     /// Core bits disclosed so far.
     public var disclosedBits: Int { rounds * code.disclosureBits }
@@ -44,7 +48,8 @@ public final class UnfinishedFrame: @unchecked Sendable {
         rounds += 1
         scratch.reveal(code.disclosurePositions(round: rounds).map { UInt32($0) }, disclosure.bits)
         let more = scratch.proceed(passes: Self.passesPerRound, stall: Self.stallPasses, patience: FrameDecoder.patience)
-        passes += more.count
+        passes += more.passes
+        isNear = more.isNear
         if more.converged {
             if let frame = scratch.finish(message, hashKey: hashKey) {
                 return .decoded(
@@ -67,6 +72,14 @@ final class DecoderScratch: @unchecked Sendable {
     private let level: KernelLevel
     private let decoder: OpaquePointer
 
+    /// How a run of passes ended.
+    struct Run {
+        var converged: Bool
+        var passes: Int
+        /// Fewer than one core check in fifty fails.
+        var isNear: Bool
+    }
+
     init(code: ReconciliationCode, level: KernelLevel) throws {
         guard let decoder = ldpc_decoder_open(code.table.code, level.raw) else { throw ReconciliationError.kernelUnavailable(level) }
         (self.code, self.level, self.decoder) = (code, level, decoder)
@@ -74,15 +87,16 @@ final class DecoderScratch: @unchecked Sendable {
 
     deinit { ldpc_decoder_close(decoder) }
 
-    func begin(_ llr: UnsafePointer<Float>?, _ syndrome: [UInt8], passes: Int, patience: Int) -> (converged: Bool, count: Int) {
+    func begin(_ llr: UnsafePointer<Float>?, _ syndrome: [UInt8], passes: Int, patience: Int) -> Run {
         ldpc_begin(decoder, llr, Self.words(syndrome))
         return proceed(passes: passes, stall: 0, patience: patience)
     }
 
-    func proceed(passes: Int, stall: Int32, patience: Int) -> (converged: Bool, count: Int) {
+    func proceed(passes: Int, stall: Int32, patience: Int) -> Run {
         let limits = ldpc_limits(maximum_passes: Int32(clamping: passes), stall_passes: stall, patience: Int32(clamping: patience))
         let result = ldpc_continue(decoder, limits)
-        return (result.converged, Int(result.passes))
+        let checks = ldpc_core_rows(code.table.code) * ldpc_blocks(code.table.code) * 64
+        return Run(converged: result.converged, passes: Int(result.passes), isNear: result.failing_checks * 50 < checks)
     }
 
     func reveal(_ positions: [UInt32], _ bits: [UInt8]) { ldpc_reveal(decoder, positions, positions.count, bits) }
