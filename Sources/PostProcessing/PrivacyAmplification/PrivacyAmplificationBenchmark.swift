@@ -11,14 +11,19 @@ public struct PrivacyAmplificationBenchmark: Codable, Hashable, Sendable {
     public let method: String
     public var inputBitsPerSecond: Double { Double(inputBits) / seconds }
 
+    /// Ways by transforms on this processor, the quickest first.
+    public static var transforms: [String] {
+        ToeplitzHash.Method.all.reversed().filter { if case .transform = $0 { true } else { false } }.map(\.description)
+    }
+
     /// Hashes random bits. Making input and seed is not counted; transforming the seed is.
     ///
     /// - Parameters:
     ///   - repeats: of which the quickest counts.
-    ///   - portable: without any processor's special instructions.
+    ///   - method: one of `transforms`; nil: what a block of this size is hashed by.
     /// - Throws: `PostProcessingError.outOfRange` for lengths that cannot be hashed.
     public static func run(
-        inputBits: Int, outputBits: Int, repeats: Int = 1, portable: Bool = false
+        inputBits: Int, outputBits: Int, repeats: Int = 1, method: String? = nil
     ) throws(PostProcessingError) -> PrivacyAmplificationBenchmark {
         guard inputBits > 0, inputBits <= ToeplitzHash.maximumBits, outputBits >= 0, outputBits <= inputBits else {
             throw .outOfRange(quantity: "input bits", value: Double(inputBits), allowed: "positive and not fewer than output bits")
@@ -26,9 +31,8 @@ public struct PrivacyAmplificationBenchmark: Codable, Hashable, Sendable {
         let random = KernelRandom()
         let input = SecretBytes(count: (inputBits + 7) / 8, random: random)
         let seed = random.bytes(ToeplitzHash.seedBytes(inputBits: inputBits, outputBits: outputBits))
-        let method =
-            portable
-            ? ToeplitzHash.Method.transform(ADDITIVE_FFT_PORTABLE) : ToeplitzHash.best(inputBits: inputBits, outputBits: outputBits)
+        let asked = ToeplitzHash.Method.all.last { $0.description == method }
+        let method = asked ?? ToeplitzHash.best(inputBits: inputBits, outputBits: outputBits)
         let clock = ContinuousClock()
         var quickest = Duration.seconds(1 << 40)
         for _ in 0..<max(1, repeats) {
