@@ -41,6 +41,14 @@ public struct TLSFiles: Sendable, Equatable {
         return configuration
     }
 
+    /// What a start would find wrong; opens nothing but the files.
+    public func check() throws(RESTCONFSetupError) {
+        let configuration = try server()
+        do { _ = try NIOSSLContext(configuration: configuration) } catch {
+            throw .certificate(file: key, problem: "is not the private key of '\(certificate)'")
+        }
+    }
+
     private struct Parts {
         var chain: [NIOSSLCertificateSource]
         var key: NIOSSLPrivateKeySource

@@ -72,6 +72,11 @@ public actor Datastore {
         String(decoding: try schema.locked { () throws(RESTCONFError) -> Data in try running.printAll(PrintStyle()) }, as: UTF8.self)
     }
 
+    /// The same, with the tag that it has at this moment.
+    public func taggedConfiguration() throws(RESTCONFError) -> (text: String, etag: String) {
+        (try configuration(), version(of: nil).etag)
+    }
+
     /// Tag and time of a resource's configuration.
     public func version(of path: ResourcePath?) -> (etag: String, lastModified: Date) {
         let version = versions.version(of: path)

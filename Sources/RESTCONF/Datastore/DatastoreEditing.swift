@@ -24,9 +24,13 @@ extension Datastore {
     }
 
     /// Merges configuration of the server's own making (what appeared by hot plug), without asking the target.
-    public func apply(_ json: String) async throws(RESTCONFError) {
+    /// - Parameter etag: nothing is merged where the whole configuration has another tag by now.
+    /// - Returns: the new tag; nil where nothing was merged.
+    @discardableResult
+    public func apply(_ json: String, ifMatch etag: String? = nil) async throws(RESTCONFError) -> String? {
         await takeTurn()
         defer { endTurn() }
+        if let etag, etag != version(of: nil).etag { return nil }
         let draft = try draft(nil) { tree throws(RESTCONFError) in
             let new = DataTree(schema: schema)
             try new.parse(Data(json.utf8), .json)
@@ -34,6 +38,7 @@ extension Datastore {
             return false
         }
         try await put(draft, asking: nil)
+        return version(of: nil).etag
     }
 
     /// As apply, for one resource: replaces it, or removes it where `json` is nil.

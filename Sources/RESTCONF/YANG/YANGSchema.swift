@@ -44,12 +44,8 @@ public final class YANGSchema: Sendable {
         }
         context = made
         contentID = Self.checksum(modules.joined(separator: "\n"))
-        do throws(RESTCONFError) {
-            try Self.load(folders: folders, modules: modules, into: made)
-        } catch {
-            ly_ctx_destroy(made)
-            throw error
-        }
+        // All properties have their values: if this throws, deinit runs and destroys the context.
+        try Self.load(folders: folders, modules: modules, into: made)
         independentLists = ListIndependence(context: made).lists
         ly_err_clean(made, nil)
     }
