@@ -25,6 +25,7 @@ public actor Agent {
     private var model: NodeModel
     private var shownState = ""
     private var configurationText = ""
+    private var configurationTag = ""
     private var reconciled = (links: false, store: false)
     private var wasHere: (links: Bool?, store: Bool?) = (nil, nil)
     public private(set) var status = Status()
@@ -49,7 +50,8 @@ public actor Agent {
     }
 
     /// Until cancelled.
-    public func run() async throws {
+    /// - Parameter onRound: told after every round of questions how the node is, in one sentence.
+    public func run(onRound: @escaping @Sendable (String) -> Void = { _ in }) async throws {
         let (wake, bell) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
         await target.onChange { bell.yield() }
         await readConfiguration()
@@ -64,11 +66,19 @@ public actor Agent {
             }
             if let sink { group.addTask { await sink.run() } }
             group.addTask {
-                for await _ in wake { await self.look() }
+                for await _ in wake {
+                    await self.look()
+                    onRound(await self.sentence)
+                }
             }
             try await group.next()
             group.cancelAll()
         }
+    }
+
+    private var sentence: String {
+        let active = model.links.values.count { $0.told == .active }
+        return "\(model.status): \(model.interfaces.count) interfaces, \(active) of \(model.links.count) links active"
     }
 
     // MARK: Looking
@@ -76,9 +86,10 @@ public actor Agent {
     /// One round: both services, the configuration, the tree.
     func look() async {
         await readConfiguration()
+        let quiet = target.quiet
         do {
             let status = try await links.status()
-            await take(.linkService(status))
+            await take(.linkService(status), since: quiet)
             if !reconciled.links {
                 reconciled.links = true
                 await target.note(devices: model.devices)
@@ -89,10 +100,10 @@ public actor Agent {
             await take(.linkServiceAway("\(error)"))
         }
         for link in model.linksWithoutPlan {
-            if let plan = try? await links.plan(of: link) { await take(.plan(link, plan)) }
+            if let plan = try? await links.plan(of: link) { await take(.plan(link, plan), since: quiet) }
         }
         do {
-            await take(.store(try await store.status(), try await store.applications()))
+            await take(.store(try await store.status(), try await store.applications()), since: quiet)
             if !reconciled.store {
                 reconciled.store = true
                 await target.reconcile(model.desired, linkService: false)
@@ -130,7 +141,9 @@ public actor Agent {
     }
 
     private func readConfiguration() async {
-        guard let text = try? await datastore.configuration(), text != configurationText else { return }
+        guard let (text, tag) = try? await datastore.taggedConfiguration() else { return }
+        configurationTag = tag
+        guard text != configurationText else { return }
         configurationText = text
         do {
             let configuration = try DesiredConfiguration(parsing: text)
@@ -143,7 +156,10 @@ public actor Agent {
 
     // MARK: Doing
 
-    func take(_ input: NodeInput) async {
+    /// - Parameter quiet: for a whole snapshot, what the target said before it was taken. What the services have and the tree has not is
+    ///   taken over only from snapshots during which nobody changed the configuration: it could be of a change that is not in force yet.
+    func take(_ input: NodeInput, since quiet: UInt64? = nil) async {
+        model.mayAdopt = quiet != nil && quiet == target.quiet
         let outputs = model.input(input, at: Date())
         guard !outputs.isEmpty else { return }
         var isMerged = false
@@ -173,7 +189,12 @@ public actor Agent {
 
     private func merge(_ document: JSON) async -> Bool {
         do {
-            try await datastore.apply(document.text)
+            guard let tag = try await datastore.apply(document.text, ifMatch: configurationTag) else {
+                // Somebody was quicker: looked at again in the next round, beside what is configured then.
+                model.forgetMerges()
+                return false
+            }
+            configurationTag = tag
             return true
         } catch {
             status.refused += 1

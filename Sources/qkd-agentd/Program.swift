@@ -29,24 +29,55 @@ struct Program: AsyncParsableCommand {
         Hardening.apply()
         Logs.bootstrap(program: "qkd-agentd")
         let logger = Logger(label: "qkd-agentd")
-        do { try await serve(logger) } catch let error where !(error is CancellationError) {
-            logger.error("\(error)")
+        do {
+            let file = try Configuration.load(AgentdConfiguration.self, from: config)
+            let folder = (config as NSString).deletingLastPathComponent
+            if check { return try look(file, folder) }
+            try await serve(file, folder, logger)
+        } catch let error where !(error is CancellationError) && !(error is ExitCode) {
+            Logs.report(error, logger, plainly: check)
             throw ExitCode.failure
         }
     }
 
-    private func serve(_ logger: Logger) async throws {
-        let file = try Configuration.load(AgentdConfiguration.self, from: config)
-        let folder = (config as NSString).deletingLastPathComponent
-        let server = try file.server(folder: folder)
-        let broker = try file.broker(folder: folder)
-        let schema = try YANGSchema(
+    /// Everything that a start reads; nothing is changed, also beside a running service.
+    private func look(_ file: AgentdConfiguration, _ folder: String) throws {
+        var preflight = Preflight()
+        preflight.writableFolder(file.resolve(file.state, folder), for: "state")
+        for (name, path) in [("linkd_socket", file.linkd_socket), ("lkmsd_socket", file.lkmsd_socket)] {
+            let path = file.resolve(path, folder)
+            if path.utf8.count > 107 { preflight.problem("\(name): \(NodeRuntimeError.socketPathTooLong(path: path))") }
+        }
+        preflight.attempt("restconf") {
+            let server = try file.server(folder: folder)
+            try server.files.check()
+        }
+        preflight.attempt {
+            guard let broker = try file.broker(folder: folder), let tls = broker.tls else { return }
+            for path in [tls.authorities, tls.certificate, tls.key].compactMap({ $0 }) where access(path, R_OK) != 0 {
+                throw AgentdError("rabbitmq: '\(path)' cannot be read")
+            }
+        }
+        preflight.attempt("yang") { _ = try schema(file, folder) }
+        if !preflight.conclude(config) { throw ExitCode.failure }
+    }
+
+    private func schema(_ file: AgentdConfiguration, _ folder: String) throws -> YANGSchema {
+        try YANGSchema(
             folders: [file.resolve(file.yang, folder)],
             modules: [
                 "etsi-qkd-node-types", "etsi-qkd-sdn-node", "sdqkd-cv-qkd", "ietf-restconf", "ietf-restconf-monitoring",
                 "ietf-netconf-with-defaults",
             ])
-        if check { return print("\(config): usable") }
+    }
+
+    private func serve(_ file: AgentdConfiguration, _ folder: String, _ logger: Logger) async throws {
+        Logs.always(["node": "\(file.node)"])
+        let supervision = Supervision.shared
+        supervision.expect("restconf", "agent")
+        let server = try file.server(folder: folder)
+        let broker = try file.broker(folder: folder)
+        let schema = try schema(file, folder)
         let settings = file.settings(version: Self.version)
         let state = file.resolve(file.state, folder)
         try FileManager.default.createDirectory(atPath: state, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
@@ -55,14 +86,26 @@ struct Program: AsyncParsableCommand {
                 broker, node: settings.id.uuidString.lowercased(), outboxPath: state + "/outbox",
                 entries: file.rabbitmq?.outbox_notifications ?? 20_000, bytes: file.rabbitmq?.outbox_bytes ?? 32 << 20, logger: logger)
         }
+        // Two services that hang together are still a sign of life within the watchdog's minute.
+        let patience = Duration.seconds(20)
         let agent = try Agent(
             settings, schema: schema, folder: state,
-            links: LocalLinkService(client: LocalClient(socketPath: file.resolve(file.linkd_socket, folder))),
-            store: LocalStore(client: LocalClient(socketPath: file.resolve(file.lkmsd_socket, folder))), sink: sink, logger: logger)
+            links: LocalLinkService(client: LocalClient(socketPath: file.resolve(file.linkd_socket, folder), timeout: patience)),
+            store: LocalStore(client: LocalClient(socketPath: file.resolve(file.lkmsd_socket, folder), timeout: patience)), sink: sink,
+            logger: logger)
         let face = RESTCONFServer(configuration: server, datastore: agent.datastore, streams: agent.streams, logger: logger) { port in
-            logger.info("RESTCONF is served", metadata: ["port": "\(port)", "node": "\(settings.id.uuidString.lowercased())"])
+            logger.info("RESTCONF is served", metadata: ["port": "\(port)", "qkdn_id": "\(settings.id.uuidString.lowercased())"])
+            supervision.up("restconf")
         }
-        try await Daemon.run([Work { try await agent.run() }, face], logger: logger)
+        let work = Work {
+            try await agent.run { sentence in
+                // A round that ends is the sign of life that the watchdog is fed with.
+                supervision.beat("agent")
+                supervision.status(sentence)
+                supervision.up("agent")
+            }
+        }
+        try await Daemon.run([work, face], logger: logger)
         logger.info("stopped")
     }
 }

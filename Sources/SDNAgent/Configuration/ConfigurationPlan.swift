@@ -100,10 +100,11 @@ struct ConfigurationPlan: Sendable, Equatable {
             if let address = peer.kmAddress {
                 let known = ground.store?.peers.first { $0.peer == peer.node }
                 let name = peer.kmCertificate ?? peer.node.rawValue
-                if known == nil || known?.km != address || known?.certificateName != name {
+                let applications = peer.applications.isEmpty ? known?.applications.sorted() ?? [] : peer.applications
+                if known == nil || known?.km != address || known?.certificateName != name || known?.applications.sorted() != applications {
                     let plan = StorePeerPlan(
                         node: peer.node, km: address, certificateName: name, secret: peer.kmSecret ?? peer.node.rawValue,
-                        applications: known?.applications ?? [])
+                        applications: applications)
                     prepare.append(.init(step: .addStorePeer(plan), path: path + "/key-management-address"))
                 }
             }

@@ -14,6 +14,8 @@ public struct DesiredConfiguration: Sendable, Equatable {
         public var kmAddress: String?
         public var kmCertificate: String?
         public var kmSecret: String?
+        /// That its key store serves; empty: as the store here knows.
+        public var applications: [SAEID] = []
     }
 
     public struct Link: Sendable, Equatable {
@@ -114,7 +116,8 @@ extension DesiredConfiguration {
         return Peer(
             id: id, node: node, linkAddress: entry["link-address"].string, linkSecret: entry["link-secret-file"].string,
             kmAddress: entry["key-management-address"].string, kmCertificate: entry["key-management-certificate"].string,
-            kmSecret: entry["key-management-secret-file"].string)
+            kmSecret: entry["key-management-secret-file"].string,
+            applications: entry["application"].array.compactMap { $0.string.flatMap(ApplicationURI.name) }.sorted())
     }
 
     private static func link(_ entry: JSON) throws(ConfigurationProblem) -> Link {

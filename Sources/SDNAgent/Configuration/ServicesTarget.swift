@@ -5,6 +5,7 @@ import Logging
 import NodeAPI
 import QKDModel
 public import RESTCONF
+import Synchronization
 
 /// Applies changes in two phases: what can be taken back in the first, the rest in the second.
 ///
@@ -22,6 +23,8 @@ public actor ServicesTarget: ConfigurationTarget {
     private var peers: [UUID: DesiredConfiguration.Peer] = [:]
     private var peersToBe: [UUID: DesiredConfiguration.Peer] = [:]
     private var changed: (@Sendable () -> Void)?
+    /// Odd while a change is being carried out: what the services say then may belong to it.
+    private let changes = Mutex<UInt64>(0)
 
     init(settings: NodeSettings, links: any LinkServicePort, store: any StoreServicePort, logger: Logger) {
         (self.settings, self.links, self.store, self.logger) = (settings, links, store, logger)
@@ -33,7 +36,20 @@ public actor ServicesTarget: ConfigurationTarget {
     /// Peers that came into the tree without a change, at the start or by adoption. Those that are known stay as they are.
     func note(peers: [UUID: DesiredConfiguration.Peer]) { self.peers.merge(peers) { known, _ in known } }
 
+    /// Differs between two moments if a change was under way at one of them or in between; nil while one is.
+    nonisolated var quiet: UInt64? { changes.withLock { $0.isMultiple(of: 2) ? $0 : nil } }
+    private func begin() { changes.withLock { $0 |= 1 } }
+    private func end() { changes.withLock { $0 += $0 & 1 } }
+
     public func prepare(_ change: ConfigurationChange) async throws(RESTCONFError) {
+        begin()
+        do { try await prepareSteps(change) } catch {
+            end()
+            throw error
+        }
+    }
+
+    private func prepareSteps(_ change: ConfigurationChange) async throws(RESTCONFError) {
         let (before, after) = (try read(change.before), try read(change.after))
         try refuseOwn(change, before, after)
         peersToBe = peers.filter { before.peers[$0.key] == nil }.merging(after.peers) { $1 }
@@ -50,6 +66,7 @@ public actor ServicesTarget: ConfigurationTarget {
     }
 
     public func commit() async throws(RESTCONFError) {
+        defer { end() }
         guard let plan else { return }
         self.plan = nil
         undo = []
@@ -67,6 +84,7 @@ public actor ServicesTarget: ConfigurationTarget {
     public func abort() async {
         for step in undo.reversed() { try? await carry(step) }
         (plan, undo) = (nil, [])
+        end()
     }
 
     /// Makes the services have what `configuration` says, as far as they are here. What goes wrong is logged and tried again next time.

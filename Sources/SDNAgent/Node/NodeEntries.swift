@@ -32,7 +32,7 @@ extension NodeModel {
     // MARK: Peers of the services' own files
 
     mutating func mergePeers(_ out: inout [NodeOutput]) {
-        guard desired.nodeID != nil else { return }
+        guard desired.nodeID != nil, mayAdopt else { return }
         let known = Set(desired.peers.values.map(\.node))
         var found: [NodeID: [String: JSON?]] = [:]
         for peer in peers.values where !known.contains(peer.node) {
@@ -42,6 +42,9 @@ extension NodeModel {
             if !peer.km.isEmpty { found[peer.peer, default: [:]]["key-management-address"] = .string(peer.km) }
             if !peer.certificateName.isEmpty {
                 found[peer.peer, default: [:]]["key-management-certificate"] = .string(peer.certificateName)
+            }
+            if !peer.applications.isEmpty {
+                found[peer.peer, default: [:]]["application"] = .array(peer.applications.sorted().map { .string(ApplicationURI.text($0)) })
             }
         }
         for (node, members) in found.sorted(by: { $0.key < $1.key }) {
@@ -74,7 +77,7 @@ extension NodeModel {
 
     /// Links that the service has and the tree has not, or that stand in the service's own file with other terms.
     mutating func mergeLink(_ id: UUID, _ out: inout [NodeOutput]) {
-        guard let status = links[id]?.status, let plan = plans[status.link] else { return }
+        guard mayAdopt, let status = links[id]?.status, let plan = plans[status.link] else { return }
         if let wanted = desired.links[id], status.origin != .file || wanted.hasTerms(of: plan) { return }
         var entry = adopted(status, plan)
         entry["qkdl_id"] = .uuid(id)

@@ -52,7 +52,7 @@ extension NodeModel {
     mutating func take(_ status: LinkStatus, _ now: Date, _ out: inout [NodeOutput]) {
         let id = linkUUID(status.link)
         // What is only prepared belongs to a change that is not in force yet.
-        if status.prepared, desired.links[id] == nil { return }
+        if desired.links[id] == nil, status.prepared || links[id] == nil && !mayAdopt { return }
         var link = links[id] ?? NodeLink(id: id)
         link.status = status
         link.performance = performance(of: status)

@@ -117,6 +117,8 @@ public struct NodeModel: Sendable {
     var lost: UInt64 = 0
     /// What was merged last, so that the tree is touched only where something is new.
     var merged: [String: JSON] = [:]
+    /// Whether the next input may bring entries that the tree does not have.
+    var mayAdopt = true
     /// Configured links by the name that the link service knows.
     var linkIDs: [LinkID: UUID] = [:]
 
@@ -203,6 +205,9 @@ public struct NodeModel: Sendable {
         default: "FAILURE"
         }
     }
+
+    /// What was merged last did not come into the tree.
+    mutating func forgetMerges() { merged.removeAll(keepingCapacity: true) }
 
     // MARK: Names
 

@@ -81,7 +81,7 @@ enum ConfigService: String, CaseIterable {
         switch self {
         case .linkd: ["channel", "devices", "links"]
         case .lkmsd: ["master_key", "api014", "km", "database", "deposit_users"]
-        case .agentd: ["restconf", "agent", "linkd", "lkmsd", "broker"]
+        case .agentd: ["restconf", "yang", "linkd_socket", "lkmsd_socket", "rabbitmq", "thresholds"]
         case .controllerd: ["controller", "nodes", "agents"]
         case .emulator: ["testbed", "fibres", "symbol_rate_hz"]
         }
