@@ -91,7 +91,7 @@ struct KeyFace: ParsableArguments {
     }
 
     /// - Throws: `KeysError.file` with the name of the file that is missing or is not what it should be.
-    private func tls() throws -> TLSConfiguration {
+    func tls() throws -> TLSConfiguration {
         var tls = TLSConfiguration.makeClientConfiguration()
         tls.trustRoots = .certificates(try Self.certificates(ca))
         tls.certificateChain = try Self.certificates(cert).map { .certificate($0) }

@@ -26,12 +26,12 @@ final class Lab: Sendable {
     }
 
     /// - Throws: `LabError.testbed` or `.missingProgram`.
-    init(testbed: String, folder: String?, pace: LabCommand.Pace = .follow, speed: Double = defaultSpeed) throws {
+    init(testbed: String, folder: String?, bare: Bool = false, pace: LabCommand.Pace = .follow, speed: Double = defaultSpeed) throws {
         testbedFile = absolutePath(testbed)
         bed = try Testbed.load(testbedFile)
         try bed.checkNames(file: testbed)
         try bed.checkCodes(file: testbed)
-        plan = try LabPlan(bed, file: testbed, freePort: FreePorts.next)
+        plan = try LabPlan(bed, file: testbed, bare: bare, freePort: FreePorts.next)
         self.folder = LabFolder(path: absolutePath(folder ?? "lab/\(bed.testbed)"))
         self.pace = pace
         self.speed = speed
@@ -84,6 +84,7 @@ final class Lab: Sendable {
         try writeConfigurations(devices: devices)
         let started = ContinuousClock.now
         for site in plan.sites { try await startServices(site, supervisor) }
+        for line in agentLines { say(line) }
         say("services are up; a link without key after \(LabTable.minutes(ending.limitMinutes)) is a failure")
         let watch = LabWatch(lab: self, started: started)
         let interrupted = try await follow(watch, supervisor, ending)

@@ -21,6 +21,9 @@ struct LabCommand: AsyncParsableCommand {
 
         @Option(help: "Where configuration, state and logs go; an earlier lab there is removed. Default: lab/<testbed>.")
         var folder: String?
+
+        @Flag(help: "Sites get devices and secrets, but no peers and no links: a controller makes these (scripts/sdn-link).")
+        var bare = false
     }
 
     struct Run: AsyncParsableCommand {
@@ -57,7 +60,7 @@ struct LabCommand: AsyncParsableCommand {
         }
 
         func run() async throws {
-            let lab = try Lab(testbed: options.testbed, folder: options.folder, pace: pace, speed: speed)
+            let lab = try Lab(testbed: options.testbed, folder: options.folder, bare: options.bare, pace: pace, speed: speed)
             if let json { try OutputFile.check(absolutePath(json)) }
             let ending = Lab.Ending(minutes: minutes, stay: stay, limitMinutes: limit, json: json.map(absolutePath))
             let work = Task { try await lab.run(ending) }
@@ -81,7 +84,7 @@ struct LabCommand: AsyncParsableCommand {
         var device: [String] = []
 
         func run() async throws {
-            let lab = try Lab(testbed: options.testbed, folder: options.folder)
+            let lab = try Lab(testbed: options.testbed, folder: options.folder, bare: options.bare)
             try await lab.prepare(devices: addresses(lab.bed))
             print(lab.folder.path)
         }

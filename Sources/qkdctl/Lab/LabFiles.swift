@@ -17,6 +17,7 @@ extension LabPlan {
             "socket: run/linkd.sock",
             "state: state/linkd",
             "deposit: run/deposit.sock",
+            "secrets: secrets",
             "channel: { listen: \"127.0.0.1:\(site.channelPort)\" }",
             "devices:",
         ]
@@ -24,6 +25,7 @@ extension LabPlan {
             guard let uri = devices[serial] else { throw LabError.noEndpoint(device: serial) }
             lines.append("  - { name: \(Self.deviceName(index)), uri: \"\(uri)\" }")
         }
+        if bare { return (lines + ["peers: []", "links: []"]).joined(separator: "\n") + "\n" }
         lines.append("peers:")
         for peer in site.peers.compactMap(self.site) {
             lines.append("  - { node: \(peer.name), channel: \"127.0.0.1:\(peer.channelPort)\", secret: secrets/\(peer.name) }")
@@ -72,15 +74,16 @@ extension LabPlan {
             "master_key: secrets/lkms.master",
             "api014: \(tls(site.keyPort))",
             "km: \(tls(site.kmPort))",
-            "peers:",
+            "secrets: secrets",
+            bare ? "peers: []" : "peers:",
         ]
-        for peer in site.peers.compactMap(self.site) {
+        for peer in site.peers.compactMap(self.site) where !bare {
             lines.append(
                 "  - { node: \(peer.name), km: \"127.0.0.1:\(peer.kmPort)\", certificate_name: \(peer.kme), secret: secrets/km-\(peer.name) }"
             )
         }
         lines.append("applications:")
-        for name in [site.name] + site.peers { lines.append("  - { sae: app-\(name), node: \(name) }") }
+        for name in [site.name] + (bare ? [] : site.peers) { lines.append("  - { sae: app-\(name), node: \(name) }") }
         lines += ["deliver_emulated: true", "key_size: 256"]
         return lines.joined(separator: "\n") + "\n"
     }

@@ -90,6 +90,7 @@ struct LabSite: Sendable {
     var channelPort: Int
     var keyPort: Int
     var kmPort: Int
+    var restconfPort: Int
     /// Device serials that stand here, in the testbed's order.
     var devices: [String]
     /// Sites with which it shares a link, and a secret.
@@ -97,6 +98,7 @@ struct LabSite: Sendable {
 
     var application: String { "app-\(name)" }
     var kme: String { "kme-\(name)" }
+    var agent: String { "agent-\(name)" }
 }
 
 /// A link between two sites of the lab.
@@ -111,15 +113,18 @@ struct LabPlan: Sendable {
     let name: String
     let sites: [LabSite]
     let links: [LabLink]
+    /// Services know no peers and no links: a controller makes them.
+    let bare: Bool
 
     /// - Parameter freePort: a loopback TCP port that nobody uses.
-    init(_ bed: Testbed, file: String, freePort: () throws -> Int) throws {
+    init(_ bed: Testbed, file: String, bare: Bool = false, freePort: () throws -> Int) throws {
         let siteOf = Dictionary(bed.devices.map { ($0.serial, $0.site) }) { first, _ in first }
         func site(of device: String) throws -> String {
             guard let site = siteOf[device] else { throw LabError.testbed(file: file, problem: "a link names no device: '\(device)'") }
             return site
         }
         name = bed.testbed
+        self.bare = bare
         links = try bed.links.map {
             LabLink(bed: $0, transmitterSite: try site(of: $0.transmitter), receiverSite: try site(of: $0.receiver))
         }
@@ -130,7 +135,7 @@ struct LabPlan: Sendable {
         let links = links
         sites = try names.map { name in
             LabSite(
-                name: name, channelPort: try freePort(), keyPort: try freePort(), kmPort: try freePort(),
+                name: name, channelPort: try freePort(), keyPort: try freePort(), kmPort: try freePort(), restconfPort: try freePort(),
                 devices: bed.devices.filter { $0.site == name }.map(\.serial),
                 peers: links.compactMap { $0.peer(of: name) })
         }

@@ -21,9 +21,12 @@ extension Lab {
         let (nodes, applications) = (plan.sites.map(\.name), plan.sites.map(\.application))
         try await command(
             "qkdctl",
-            ["pki", "make", "--out", "pki", "--nodes", nodes.joined(separator: ","), "--saes", applications.joined(separator: ",")])
+            [
+                "pki", "make", "--out", "pki", "--nodes", nodes.joined(separator: ","), "--saes", applications.joined(separator: ","),
+                "--agents", nodes.joined(separator: ","), "--clients", "controller,operator",
+            ])
         for site in plan.sites {
-            let names = ["ca.crt"] + [site.kme, site.application].flatMap { ["\($0).crt", "\($0).key"] }
+            let names = ["ca.crt"] + [site.kme, site.agent, site.application].flatMap { ["\($0).crt", "\($0).key"] }
             for name in names {
                 try FileManager.default.copyItem(atPath: "\(folder.path)/pki/\(name)", toPath: "\(folder.site(site.name))/pki/\(name)")
             }
@@ -50,6 +53,7 @@ extension Lab {
             try folder.write(plan.linkConfiguration(site, devices: devices), to: folder.site(site.name) + "/linkd.yaml")
             try folder.write(plan.storeConfiguration(site), to: folder.site(site.name) + "/lkmsd.yaml")
         }
+        try writeAgentConfigurations()
     }
 
     /// Runs a program of this build to its end, in the lab's folder.
@@ -114,9 +118,9 @@ extension Lab {
         return devices
     }
 
-    /// The two services of a site. No order is needed: each waits for what it needs.
+    /// The services of a site. No order is needed: each waits for what it needs.
     func startServices(_ site: LabSite, _ supervisor: Supervisor) async throws {
-        for service in ["lkmsd", "linkd"] {
+        for service in ["lkmsd", "linkd", "agentd"] {
             let name = "\(site.name)-\(service)"
             let command = [program("qkd-\(service)"), "--config", "\(service).yaml"]
             try await supervisor.start(

@@ -36,9 +36,11 @@ enum LabTable {
         "blocks",
     ]
 
-    /// - Parameter width: columns of text; a wider table is continued below itself.
+    /// - Parameters:
+    ///   - agents: a line for each agent.
+    ///   - width: columns of text; a wider table is continued below itself.
     /// - Returns: the table's lines, the reasons of links that stand still, and the time.
-    static func lines(_ rows: [LabRow], seconds: Double, width: Int) -> [String] {
+    static func lines(_ rows: [LabRow], agents: [String] = [], seconds: Double, width: Int) -> [String] {
         let cells = [heads] + rows.map(cells)
         let widths = heads.indices.map { column in cells.map { $0[column].count }.max() ?? 0 }
         var lines: [String] = []
@@ -51,6 +53,7 @@ enum LabTable {
             lines += cells.dropFirst().map(line)
         }
         lines += rows.compactMap { row in row.reason.map { "\(row.link): \($0)" } }
+        lines += agents
         lines.append("running for \(Int(seconds)) s")
         return lines
     }

@@ -22,6 +22,9 @@ final class LabWatch: Sendable {
         var firstKey: [String: Double] = [:]
         /// By link.
         var paces: [String: LabPace] = [:]
+        /// By site: what its agent says, and when it was asked last.
+        var agents: [String: String] = [:]
+        var agentsAsked: Double?
     }
 
     init(lab: Lab, started: ContinuousClock.Instant) {
@@ -56,8 +59,30 @@ final class LabWatch: Sendable {
                 }
             }
         }
+        await pollAgents()
         for link in lab.plan.links { notePace(link) }
         for link in lab.plan.links where storedBits(link) > 0 { noteFirstKey(link) }
+    }
+
+    /// Seldom: each question is a TLS handshake.
+    private func pollAgents() async {
+        let now = seconds
+        let isDue = state.withLock { state in
+            if let last = state.agentsAsked, now - last < 4 { return false }
+            state.agentsAsked = now
+            return true
+        }
+        guard isDue else { return }
+        await withTaskGroup(of: Void.self) { group in
+            for site in lab.plan.sites {
+                group.addTask { [self] in
+                    let agent = LabAgent(
+                        site: site.name, url: "https://127.0.0.1:\(site.restconfPort)", pki: lab.folder.path + "/pki")
+                    let text = await agent.describe() ?? "does not answer"
+                    state.withLock { $0.agents[site.name] = text }
+                }
+            }
+        }
     }
 
     private func notePace(_ link: LabLink) {
@@ -103,7 +128,11 @@ final class LabWatch: Sendable {
 
     // MARK: - The table
 
-    func table(width: Int) -> [String] { LabTable.lines(lab.plan.links.map(row), seconds: seconds, width: width) }
+    func table(width: Int) -> [String] {
+        let agents = state.withLock { $0.agents }
+        let lines = lab.plan.sites.compactMap { site in agents[site.name].map { "agent of \(site.name): \($0)" } }
+        return LabTable.lines(lab.plan.links.map(row), agents: lines, seconds: seconds, width: width)
+    }
 
     private func row(_ link: LabLink) -> LabRow {
         let (near, far) = (status(link, at: link.transmitterSite), status(link, at: link.receiverSite))

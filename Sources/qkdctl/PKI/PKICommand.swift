@@ -9,11 +9,12 @@ struct PKICommand: AsyncParsableCommand {
 
     struct Make: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            commandName: "make", abstract: "Make a certificate authority, one certificate per key store and one per application.",
+            commandName: "make",
+            abstract: "Make a certificate authority and certificates of key stores, agents, applications and other clients.",
             discussion: """
-                Writes ca.crt, ca.key, kme-NODE.crt and .key for each node, NAME.crt and .key for each application; keys are EC P-256 \
-                with mode 0600. An authority that stands in the folder already is used again, and what exists is left as it is. \
-                For tests: the authority's key lies beside the certificates.
+                Writes ca.crt, ca.key, kme-NODE.crt and .key for each node, agent-NODE.crt and .key for each agent, NAME.crt and .key for \
+                each application and client; keys are EC P-256 with mode 0600. An authority that stands in the folder already is used \
+                again, and what exists is left as it is. For tests: the authority's key lies beside the certificates.
                 """)
 
         @Option(help: "Folder; made where it does not exist.")
@@ -25,7 +26,13 @@ struct PKICommand: AsyncParsableCommand {
         @Option(help: "Applications (SAE), separated by commas.")
         var saes = ""
 
-        @Option(help: "Further host names or addresses of the key stores, separated by commas.")
+        @Option(help: "Nodes with an SDN agent, separated by commas.")
+        var agents = ""
+
+        @Option(help: "Other clients, for example controllers and operators, separated by commas.")
+        var clients = ""
+
+        @Option(help: "Further host names or addresses of the key stores and agents, separated by commas.")
         var hosts = ""
 
         @Option(help: "Days until the certificates expire.")
@@ -33,7 +40,7 @@ struct PKICommand: AsyncParsableCommand {
 
         func validate() throws {
             guard days > 0 else { throw ValidationError("--days must be more than 0") }
-            for name in words(nodes) + words(saes) where name.contains("/") || name.hasPrefix(".") {
+            for name in words(nodes) + words(saes) + words(agents) + words(clients) where name.contains("/") || name.hasPrefix(".") {
                 throw ValidationError("'\(name)' cannot be a file name")
             }
             guard !words(nodes).isEmpty else { throw ValidationError("--nodes names no node") }
@@ -44,7 +51,10 @@ struct PKICommand: AsyncParsableCommand {
             for node in words(nodes) {
                 try folder.issue(name: "kme-\(node)", hosts: ["localhost", "127.0.0.1", "::1"] + words(hosts), server: true)
             }
-            for application in words(saes) { try folder.issue(name: application, hosts: [], server: false) }
+            for node in words(agents) {
+                try folder.issue(name: "agent-\(node)", hosts: ["localhost", "127.0.0.1", "::1"] + words(hosts), server: true)
+            }
+            for client in words(saes) + words(clients) { try folder.issue(name: client, hosts: [], server: false) }
         }
 
         private func words(_ list: String) -> [String] { list.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) } }
