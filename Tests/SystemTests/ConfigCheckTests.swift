@@ -34,10 +34,10 @@ import Testing
         let (scratch, folder) = try await prepared()
         let before = try FileManager.default.subpathsOfDirectory(atPath: scratch.path).sorted()
         let (outcome, findings) = try await check(
-            folder + "linkd.yaml", folder + "lkmsd.yaml", Programs.root + "firmware-sim/testbeds/madrid.yaml",
+            folder + "linkd.yaml", folder + "lkmsd.yaml", folder + "agentd.yaml", Programs.root + "firmware-sim/testbeds/madrid.yaml",
             Programs.root + "firmware-sim/testbeds/usb.yaml")
         #expect(outcome.status == 0, "\(outcome)")
-        #expect(findings.map(\.service) == ["qkd-linkd", "qkd-lkmsd", "qkd-emulator", "qkd-emulator"])
+        #expect(findings.map(\.service) == ["qkd-linkd", "qkd-lkmsd", "qkd-agentd", "qkd-emulator", "qkd-emulator"])
         #expect(findings.allSatisfy { $0.usable && $0.problems.isEmpty })
         #expect(try FileManager.default.subpathsOfDirectory(atPath: scratch.path).sorted() == before)
     }
@@ -62,6 +62,24 @@ import Testing
         let said = findings.first?.problems.joined(separator: "\n") ?? ""
         #expect(outcome.status == 1 && said.contains("begins with none of tcp:, serial:, usb:"), "\(outcome)")
         #expect(said.contains("can be read by others: chmod 600 it") && said.contains("slot_symbols is 1000"), "\(said)")
+    }
+
+    @Test func allThatIsWrongWithAnAgentsFileIsSaidAtOnce() async throws {
+        let (scratch, folder) = try await prepared()
+        defer { withExtendedLifetime(scratch) {} }
+        let file = folder + "agentd.yaml"
+        try change(file, "key: pki/agent-alpha.key", "key: pki/app-alpha.key")
+        try change(file, "yang: \"", "yang: \"/nonexistent")
+        try change(file, "thresholds:", "rabbitmq: { address: \"broker:5671\", user: alpha, password_file: secrets/rabbitmq }\nthresholds:")
+        _ = FileManager.default.createFile(
+            atPath: folder + "secrets/rabbitmq", contents: Data("x".utf8), attributes: [.posixPermissions: 0o644])
+        let (outcome, findings) = try await check(file)
+        let said = findings.first?.problems.joined(separator: "\n") ?? ""
+        #expect(outcome.status == 1 && findings.first?.service == "qkd-agentd" && said.contains("is not the private key of"), "\(outcome)")
+        #expect(said.contains("holds a password and others may read it: chmod 600") && said.contains("yang: "), "\(said)")
+        // Roles that do not exist are found in the rules that the file names.
+        try change(folder + "rules.yaml", "operator: operator", "operator: emperor")
+        #expect(try await check(file).1.first?.problems.joined().contains("emperor") == true)
     }
 
     @Test func secretsAndCertificatesAreLookedAt() async throws {

@@ -159,7 +159,7 @@ private struct StayingLab {
         try #require(first, "no key before the first kill: \(lab.lab.errors.suffix(3000))")
         let secrets = try lab.secrets()
         var given: [LabKey] = try await lab.exchange(8)
-        for victims in [["emulator"], ["alpha-linkd", "beta-lkmsd"], ["alpha-lkmsd", "beta-linkd"]] {
+        for victims in [["emulator", "alpha-agentd"], ["alpha-linkd", "beta-lkmsd"], ["alpha-lkmsd", "beta-linkd"]] {
             let before = try await lab.confirmedBits()
             let pids = try victims.map { try #require(lab.pid($0)) }
             for pid in pids { kill(pid, SIGKILL) }
@@ -193,7 +193,7 @@ private struct StayingLab {
     /// A lab that is itself killed leaves nothing running.
     @Test func killedLabLeavesNoOrphans() async throws {
         let lab = try StayingLab()
-        let names = ["emulator", "alpha-linkd", "alpha-lkmsd", "beta-linkd", "beta-lkmsd"]
+        let names = ["emulator", "alpha-linkd", "alpha-lkmsd", "alpha-agentd", "beta-linkd", "beta-lkmsd", "beta-agentd"]
         let up = await eventually(within: .seconds(60)) { names.allSatisfy { lab.pid($0) != nil } }
         try #require(up, "\(lab.lab.errors.suffix(3000))")
         let pids = names.compactMap(lab.pid)
