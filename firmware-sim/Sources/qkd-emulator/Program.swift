@@ -59,10 +59,12 @@ struct Program: AsyncParsableCommand {
         guard let testbed else { return }
         var configuration = try TestbedConfiguration(file: testbed)
         if let seed { configuration.seed = seed }
-        if check { return print("\(testbed): usable") }
-        if virtual { return try converse(configuration) }
         if anyPorts { configuration.useAnyPorts() }
         for ports in ports { try configuration.use(ports) }
+        if let conflict = configuration.portConflict { throw ValidationError("--ports: \(conflict)") }
+        for warning in configuration.warnings { FileHandle.standardError.write(Data("qkd-emulator: warning: \(warning)\n".utf8)) }
+        if check { return print("\(testbed): usable") }
+        if virtual { return try converse(configuration) }
         let server = try await EmulatorServer.start(configuration, pace: pace == .real ? .real : .follow(speed: speed))
         print(json ? server.endpoints.map(\.json).joined(separator: "\n") : Self.table(server.endpoints))
         fflush(nil)

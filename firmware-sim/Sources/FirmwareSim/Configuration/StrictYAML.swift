@@ -25,7 +25,8 @@ final class StrictMapping {
         do {
             node = try compose(yaml: text)
         } catch let error as YamlError {
-            throw .badTestbed(file: file, line: error.line, key: "", reason: "is no YAML: \(error.problem)")
+            let place = error.place(in: text)
+            throw .badTestbed(file: file, line: place.line, key: place.key, reason: error.problem)
         } catch {
             throw .unreadable(file: file, reason: "\(error)")
         }
@@ -145,21 +146,41 @@ final class StrictMapping {
 }
 
 extension YamlError {
-    /// The line that the parser complains about, 0 when it does not say.
-    fileprivate var line: Int {
+    /// The line that the parser complains about, and the key that is being read there; 0 and "" when it does not say.
+    fileprivate func place(in text: String) -> (line: Int, key: String) {
+        let lines = text.split(separator: "\n", omittingEmptySubsequences: false)
         switch self {
-        case .scanner(_, _, let mark, _), .parser(_, _, let mark, _), .composer(_, _, let mark, _): mark.line
-        case .duplicatedKeysInMapping(_, let context): context.mark.line
-        default: 0
+        case .scanner(let context, _, let mark, _), .parser(let context, _, let mark, _), .composer(let context, _, let mark, _):
+            // What is not ended shows itself only later: the key is where it began.
+            return (mark.line, Self.key(before: context?.mark.line ?? mark.line, lines))
+        case .duplicatedKeysInMapping(let duplicates, let context):
+            let key = duplicates.first ?? ""
+            return (Self.second(key, after: context.mark, lines) ?? context.mark.line, key)
+        default: return (0, "")
         }
+    }
+
+    /// The last `key:` on or above a line.
+    private static func key(before line: Int, _ lines: [Substring]) -> String {
+        for text in lines.prefix(max(0, line)).reversed() {
+            let bare = text.prefix { $0 != "#" }
+            guard let found = bare.matches(of: #/([A-Za-z_][A-Za-z0-9_]*):/#).last else { continue }
+            return String(found.1)
+        }
+        return ""
+    }
+
+    /// Where the same key stands again, in the same column.
+    private static func second(_ key: String, after mark: Mark, _ lines: [Substring]) -> Int? {
+        let index = lines.indices.dropFirst(mark.line).first { lines[$0].dropFirst(max(0, mark.column - 1)).hasPrefix("\(key):") }
+        return index.map { $0 + 1 }
     }
 
     fileprivate var problem: String {
         switch self {
-        case .scanner(_, let problem, _, _), .parser(_, let problem, _, _), .composer(_, let problem, _, _): problem
-        case .duplicatedKeysInMapping(let duplicates, _):
-            "the same key twice: \(duplicates.map { "\($0)" }.sorted().joined(separator: ", "))"
-        default: "\(self)"
+        case .scanner(_, let problem, _, _), .parser(_, let problem, _, _), .composer(_, let problem, _, _): "is no YAML: \(problem)"
+        case .duplicatedKeysInMapping: "is given twice"
+        default: "is no YAML: \(self)"
         }
     }
 }

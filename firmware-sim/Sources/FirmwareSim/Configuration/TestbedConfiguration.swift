@@ -20,6 +20,36 @@ public struct TestbedConfiguration: Sendable {
 
     public func fibre(_ name: String) -> FibreConfiguration? { fibres.first { $0.name == name } }
     public func device(_ serial: String) -> DeviceConfiguration? { devices.first { $0.serial.rawValue == serial } }
+
+    /// What works and may still not be meant.
+    public var warnings: [String] {
+        devices.flatMap { device in
+            device.endpoints.compactMap { endpoint -> String? in
+                guard let host = endpoint.host, !EndpointConfiguration.isLoopback(host) else { return nil }
+                return "device \(device.serial) listens on \(host), beyond loopback: symbols that leave this machine are as good as key"
+            }
+        }
+    }
+
+    /// Two devices, or control and data of one, that want the same TCP port; `nil` where all can listen.
+    public var portConflict: String? {
+        var taken: [(host: String, port: Int, who: String, sharesUSB: Bool)] = []
+        for device in devices {
+            for endpoint in device.endpoints {
+                for (name, port) in endpoint.ports where port != 0 {
+                    let host = endpoint.host ?? ""
+                    let isUSB = name == "usb"
+                    let other = taken.first {
+                        $0.port == port && EndpointConfiguration.overlap($0.host, host) && !($0.sharesUSB && isUSB && $0.host == host)
+                    }
+                    let who = "\(name) of \(device.serial)"
+                    if let other { return "port \(port) is wanted by \(other.who) and by \(who)" }
+                    taken.append((host, port, who, isUSB))
+                }
+            }
+        }
+        return nil
+    }
 }
 
 /// One fibre between two sites, with the spools that hang on its end.
@@ -54,6 +84,8 @@ public struct DeviceConfiguration: Sendable {
     public var transmitter = TransmitterConfiguration()
     public var receiver = ReceiverConfiguration()
     public var temperature = TemperatureConfiguration()
+
+    var hasUSB: Bool { endpoints.contains { if case .usb = $0 { true } else { false } } }
 }
 
 /// Where a device listens.
@@ -64,6 +96,30 @@ public enum EndpointConfiguration: Sendable, Equatable {
     case pty(link: String?)
     /// A USB device that a USB/IP server at this address exports; port 0 takes any free one. Devices with the same address share it.
     case usb(host: String, port: Int, speed: USBSpeed)
+
+    var host: String? {
+        switch self {
+        case .tcp(let host, _, _), .usb(let host, _, _): host
+        case .pty: nil
+        }
+    }
+
+    /// TCP ports by name; 0 is any free one.
+    var ports: [(name: String, port: Int)] {
+        switch self {
+        case .tcp(_, let control, let data): [("control", control), ("data", data)]
+        case .usb(_, let port, _): [("usb", port)]
+        case .pty: []
+        }
+    }
+
+    static func isLoopback(_ host: String) -> Bool { host.hasPrefix("127.") || host == "::1" || host == "localhost" }
+
+    /// Whether two hosts may be the same address: equal, or one of them is all.
+    static func overlap(_ one: String, _ other: String) -> Bool {
+        let all = ["0.0.0.0", "::"]
+        return one == other || all.contains(one) || all.contains(other) || [one, other].sorted() == ["127.0.0.1", "localhost"]
+    }
 }
 
 /// What a device can calibrate.
@@ -190,17 +246,46 @@ public enum FaultKind: String, Sendable, CaseIterable {
         }
     }
 
-    /// The value when none is given.
-    var defaultValue: Double {
-        switch self {
-        case .addedLoss, .classicalSurge: 3
-        case .excessNoise: 0.1
-        case .calibrationLight: 0.05
-        case .slip, .corruptFrame, .overrun: 1
-        case .saturation: 16
-        case .hang: 5
-        case .slowAnswers: 0.5
-        default: 0
+    /// A cable is needed to pull it.
+    public var usbOnly: Bool { self == .unplug || self == .replug }
+
+    /// Which values a fault may have.
+    public enum Values: Sendable, Equatable {
+        case none
+        case real(ClosedRange<Double>, unit: String)
+        case whole(ClosedRange<Double>, unit: String)
+
+        public func allow(_ value: Double) -> Bool {
+            switch self {
+            // Where seconds follow, something must stand before them.
+            case .none: value == 0
+            case .real(let range, _): range.contains(value)
+            case .whole(let range, _): range.contains(value) && value == value.rounded()
+            }
+        }
+
+        public var words: String {
+            switch self {
+            case .none: "no value, or 0"
+            case .real(let range, let unit): "from \(Outcome.formatted(range.lowerBound)) to \(Outcome.formatted(range.upperBound)) \(unit)"
+            case .whole(let range, let unit):
+                "a whole number of \(unit) from \(Outcome.formatted(range.lowerBound)) to \(Outcome.formatted(range.upperBound))"
+            }
         }
     }
+
+    public var values: Values {
+        switch self {
+        case .addedLoss: .real(0...100, unit: "dB")
+        case .classicalSurge: .real(0...60, unit: "dB")
+        case .excessNoise, .calibrationLight: .real(0...100, unit: "SNU")
+        case .saturation: .real(0.01...10_000, unit: "of gain")
+        case .hang, .slowAnswers: .real(0...86_400, unit: "s")
+        case .slip: .whole(-1e9...1e9, unit: "symbols")
+        case .corruptFrame, .overrun: .whole(1...1e9, unit: "frames")
+        case .fibreCut, .staleCalibration, .dropConnection, .reboot, .unplug, .replug: .none
+        }
+    }
+
+    public var needsValue: Bool { values != .none }
 }

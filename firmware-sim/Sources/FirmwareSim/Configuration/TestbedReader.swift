@@ -25,10 +25,13 @@ extension TestbedConfiguration {
         seed = UInt64(try root.int("seed", in: 0...(1 << 53), default: 1))
         symbolRateHz = try root.int("symbol_rate_hz", in: 1000...1_000_000_000, default: symbolRateHz)
         utcStartS = UInt64(try root.int("utc_start_s", in: 0...(1 << 34), default: Int(utcStartS)))
+        guard root.has("sites") else { throw root.failure("sites", "is missing: a list of the places where fibres end and devices stand") }
         sites = try root.strings("sites")
         for item in try root.list("fibres") { fibres.append(try readFibre(item)) }
         for item in try root.list("devices") { devices.append(try DeviceReader(item, testbed: self).read()) }
+        guard !devices.isEmpty else { throw root.failure("devices", root.has("devices") ? "is empty" : "is missing") }
         try checkNames(root)
+        if let conflict = portConflict { throw root.failure("devices", conflict) }
         for item in try root.list("links") { links.append(try readLink(item)) }
         for item in try root.list("timeline") { timeline.append(try readEvent(item)) }
         try root.finish()
@@ -52,6 +55,7 @@ extension TestbedConfiguration {
         let name = try item.string("name")
         let from = try readSite(item, "from")
         let to = try readSite(item, "to")
+        guard from != to else { throw item.failure("to", "is '\(to)', where fibre '\(name)' begins: a fibre joins two sites") }
         let span = try readSpan(item, name: name)
         var spans = [span]
         for spool in try item.list("spools") {
@@ -124,11 +128,16 @@ extension TestbedConfiguration {
         }
         let event = TimelineEntry(
             atS: try item.double("at_s", in: 0...1e9), device: try item.string("device"), fault: fault,
-            value: item.has("value") ? try item.double("value", in: -1e6...1e9) : nil,
+            value: item.has("value") ? try item.double("value", in: -1e9...1e9) : nil,
             forS: item.has("for_s") ? try item.double("for_s", in: 0...1e9) : nil)
         try item.finish()
+        if event.value == nil, fault.needsValue { throw item.failure("value", "is missing: '\(name)' needs it, \(fault.values.words)") }
+        if let value = event.value, !fault.values.allow(value) {
+            throw item.failure("value", "must be \(fault.values.words) for '\(name)'")
+        }
         guard let target = device(event.device) else { throw item.failure("device", "names no device: '\(event.device)'") }
         guard !fault.receiverOnly || target.role == .receiver else { throw item.failure("fault", "'\(name)' needs a receiver") }
+        guard !fault.usbOnly || target.hasUSB else { throw item.failure("fault", "'\(name)' needs a device on USB") }
         return event
     }
 
@@ -146,15 +155,26 @@ extension TestbedConfiguration {
                 guard let receiver = self.device(path.receiver), receiver.role == .receiver else {
                     throw root.failure("devices", "path \(path.name) of \(device.serial) names no receiver: '\(path.receiver)'")
                 }
-                for name in path.fibres {
-                    guard let fibre = fibre(name) else {
-                        throw root.failure("devices", "path \(path.name) of \(device.serial) names no fibre: '\(name)'")
-                    }
-                    guard fibre.quantum else {
-                        throw root.failure("devices", "path \(path.name) of \(device.serial): fibre \(name) is classical only")
-                    }
-                }
+                try checkRoute(path, from: device, to: receiver, root)
             }
         }
+    }
+
+    /// The fibres of a path follow each other from the transmitter's site to the receiver's.
+    private func checkRoute(
+        _ path: PathConfiguration, from device: DeviceConfiguration, to receiver: DeviceConfiguration, _ root: StrictMapping
+    ) throws(FirmwareSimError) {
+        func wrong(_ reason: String) -> FirmwareSimError { root.failure("devices", "path \(path.name) of \(device.serial)\(reason)") }
+        var site = device.site
+        for name in path.fibres {
+            guard let fibre = fibre(name) else { throw wrong(" names no fibre: '\(name)'") }
+            guard fibre.quantum else { throw wrong(": fibre \(name) is classical only") }
+            switch site {
+            case fibre.from: site = fibre.to
+            case fibre.to: site = fibre.from
+            default: throw wrong(" has reached \(site), where fibre \(name) (\(fibre.from) to \(fibre.to)) does not end")
+            }
+        }
+        guard site == receiver.site else { throw wrong(" ends at \(site), but \(receiver.serial) stands at \(receiver.site)") }
     }
 }

@@ -6,42 +6,33 @@ internal import QuantumOptics
 
 extension Device {
     mutating func executeCommon(_ unit: CommandUnit, _ session: SessionID, _ moment: Moment) throws(SCPIError) -> Outcome? {
-        let arguments = unit.arguments
         switch unit.command {
-        case .eventEnable, .serviceEnable, .operationEnable, .questionableEnable: return try enable(unit)
+        case .eventEnable, .serviceEnable, .operationEnable, .questionableEnable: return try Self.enable(unit, &self[statusOf: session])
         case .errorQuery, .errorCountQuery, .operationEventQuery, .operationConditionQuery, .operationEnableQuery, .questionableEventQuery,
             .questionableConditionQuery, .questionableEnableQuery:
-            try arguments.check(0...0)
-            return statusAnswer(unit.command)
+            return Self.statusAnswer(unit.command, &self[statusOf: session])
         case .clearStatus:
-            try arguments.check(0...0)
-            status.clear()
-            completionArmed = false
+            self[statusOf: session].clear()
             return .done
-        case .eventEnableQuery: return .whole(status.eventEnable)
-        case .eventStatusQuery: return .whole(status.readEventStatus())
+        case .eventEnableQuery: return .whole(self[statusOf: session].eventEnable)
+        case .eventStatusQuery: return .whole(self[statusOf: session].readEventStatus())
         case .identityQuery: return .text(identity)
         case .operationComplete:
-            try arguments.check(0...0)
-            completionArmed = true
-            if !isBusy(moment) {
-                completionArmed = false
-                status.eventStatus |= EventStatus.operationComplete
-            }
+            self[statusOf: session].completionArmed = true
+            completeOperations(moment)
             return .done
         case .operationCompleteQuery: return Outcome(waiting: .completeQuery)
         case .reset:
-            try arguments.check(0...0)
             resetSettings()
             return .done
-        case .serviceEnableQuery: return .whole(status.serviceEnable)
-        case .statusByteQuery: return .whole(status.statusByte(messageAvailable: !(sessions[session]?.answer.isEmpty ?? true)))
+        case .serviceEnableQuery: return .whole(self[statusOf: session].serviceEnable)
+        case .statusByteQuery:
+            return .whole(self[statusOf: session].statusByte(messageAvailable: !(sessions[session]?.answer.isEmpty ?? true)))
         case .selfTestQuery: return .whole(0)
         case .wait: return Outcome(waiting: .wait)
         case .versionQuery: return .text("1999.0")
         case .statusPreset:
-            try arguments.check(0...0)
-            status.preset()
+            self[statusOf: session].preset()
             return .done
         default: return nil
         }
@@ -51,8 +42,7 @@ extension Device {
         [configuration.maker, configuration.model, configuration.serial.rawValue, configuration.firmware].joined(separator: ",")
     }
 
-    private mutating func enable(_ unit: CommandUnit) throws(SCPIError) -> Outcome {
-        try unit.arguments.check(1...1)
+    private static func enable(_ unit: CommandUnit, _ status: inout StatusModel) throws(SCPIError) -> Outcome {
         switch unit.command {
         case .eventEnable: status.eventEnable = UInt8(try unit.arguments.number(0, in: 0...255))
         case .serviceEnable: status.serviceEnable = UInt8(try unit.arguments.number(0, in: 0...255)) & 0xBF
@@ -62,7 +52,7 @@ extension Device {
         return .done
     }
 
-    private mutating func statusAnswer(_ command: Command) -> Outcome {
+    private static func statusAnswer(_ command: Command, _ status: inout StatusModel) -> Outcome {
         switch command {
         case .errorQuery: .text(status.errors.next().answer)
         case .errorCountQuery: .whole(status.errors.count)

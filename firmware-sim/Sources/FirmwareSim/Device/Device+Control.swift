@@ -9,7 +9,7 @@ extension Device {
     /// - Returns: false when the device has no session left; the connection is to be closed.
     mutating func open(_ session: SessionID) -> Bool {
         guard sessions.count < Self.mostSessions else { return false }
-        sessions[session] = Session()
+        sessions[session] = Session(StatusModel(conditions))
         return true
     }
 
@@ -21,9 +21,8 @@ extension Device {
 
     /// Takes bytes of a session and executes the lines that they complete.
     mutating func receive(_ bytes: [UInt8], from session: SessionID, _ moment: Moment) -> [DeviceAction] {
-        guard let tooLong = sessions[session]?.receive(bytes) else { return [] }
-        for _ in 0..<tooLong { status.queue(SCPIError(-363)) }
-        return run(session, moment)
+        guard let isCleared = sessions[session]?.receive(bytes) else { return [] }
+        return (isCleared ? [.forget(session)] : []) + run(session, moment)
     }
 
     /// Goes on with a session until it has nothing to do or waits.
@@ -42,7 +41,7 @@ extension Device {
                 continue
             }
             if let error = current.lineError {
-                status.queue(error)
+                self[statusOf: session].queue(error)
                 sessions[session]?.lineError = nil
             }
             actions += finishLine(session, moment)
@@ -75,15 +74,16 @@ extension Device {
             var result = try execute(unit, session, moment)
             updateConditions(moment)
             if let answer = result.answer, sessions[session] != nil {
-                append([answer], to: &sessions[session, default: Session()].answer)
+                append([answer], to: &sessions[session, default: Session(StatusModel())].answer)
             }
             if let waiting = result.waiting { sessions[session]?.waiting = waiting }
             if result.closes { result.actions += finishLine(session, moment) }
             return result.actions
         } catch {
-            status.queue(error)
+            self[statusOf: session].queue(error)
             // A message ends at its first error.
             sessions[session]?.units = []
+            sessions[session]?.lineError = nil
             return []
         }
     }
@@ -91,6 +91,7 @@ extension Device {
     private mutating func execute(_ unit: CommandUnit, _ session: SessionID, _ moment: Moment) throws(SCPIError) -> Outcome {
         let command = unit.command
         if let wanted = command.role, wanted != role { throw SCPIError(-113) }
+        try unit.arguments.check(command.arguments)
         if command.needsLock, let owner = lockOwner, owner != session { throw SCPIError(-200, "locked by another session") }
         if let outcome = try executeCommon(unit, session, moment) { return outcome }
         if let outcome = try executeSystem(unit, session, moment) { return outcome }

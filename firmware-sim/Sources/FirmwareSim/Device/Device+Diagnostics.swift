@@ -49,7 +49,6 @@ extension Device {
 
     /// `<start nm>,<stop nm>,<points>`: Float32 powers in dBm at .1 nm resolution over a floor of -75 dBm.
     func spectrum(_ arguments: Arguments, _ moment: Moment) throws(SCPIError) -> Outcome {
-        try arguments.check(3...3)
         let start = try arguments.number(0, in: 1200...1700, units: ["NM": 1])
         let stop = try arguments.number(1, in: 1200...1700, units: ["NM": 1])
         let points = Int(try arguments.whole(2, in: 2...100_000))

@@ -18,7 +18,6 @@ extension Device {
         case .outputQuery: return .bool(source.output)
         default: break
         }
-        try unit.arguments.check(1...1)
         switch unit.command {
         case .frequency:
             source.frequencyHz = try unit.arguments.number(0, in: 191.2e12...196.2e12, units: ["HZ": 1, "GHZ": 1e9, "THZ": 1e12])
@@ -80,14 +79,12 @@ extension Device {
         case .efficiencyQuery: return .numbers([configuration.receiver.efficiency, configuration.receiver.efficiencySigma])
         case .rangeQuery: return .whole(fullScale)
         case .relock:
-            try unit.arguments.check(0...0)
             input.lock = .none
             input.relockWanted = true
             followLight(moment)
             return .done
         default: break
         }
-        try unit.arguments.check(1...1)
         switch unit.command {
         case .oscillator: input.oscillator = try unit.arguments.bool(0)
         case .shutter: input.shutter = try unit.arguments.bool(0)

@@ -12,17 +12,17 @@ extension Device {
             return .text(
                 faults.isEmpty ? "\"\"" : faults.map { "\"\($0.kind.rawValue)\",\(Outcome.formatted($0.value))" }.joined(separator: ","))
         case .faultClear:
-            try unit.arguments.check(0...1)
             let name = unit.arguments.count > 0 ? try unit.arguments.string(0) : nil
             if let name, FaultKind(rawValue: name) == nil { throw SCPIError(-224, "no fault of this name") }
             faults.removeAll { name == nil || $0.kind.rawValue == name }
             return .done
         case .fault:
-            try unit.arguments.check(1...3)
-            guard let kind = FaultKind(rawValue: try unit.arguments.string(0)), !kind.receiverOnly || role == .receiver else {
-                throw SCPIError(-224, "no such fault on this device")
-            }
-            let value = unit.arguments.count > 1 ? try unit.arguments.number(1, in: -1e9...1e9) : nil
+            guard let kind = FaultKind(rawValue: try unit.arguments.string(0)), !kind.receiverOnly || role == .receiver,
+                !kind.usbOnly || configuration.hasUSB
+            else { throw SCPIError(-224, "no such fault on this device") }
+            let value = unit.arguments.count > 1 ? try unit.arguments.number(1) : nil
+            if value == nil, kind.needsValue { throw SCPIError(-109, kind.values.words) }
+            if let value, !kind.values.allow(value) { throw SCPIError(-222, kind.values.words) }
             let seconds = unit.arguments.count > 2 ? try unit.arguments.number(2, in: 0...1e9) : nil
             return Outcome(
                 actions: strike(kind, value: value, seconds: seconds, moment), closes: kind == .reboot || kind == .dropConnection)
@@ -35,7 +35,7 @@ extension Device {
 
     /// Makes a fault happen: some are over at once, the others stay until cleared or for `seconds` of device time.
     mutating func strike(_ kind: FaultKind, value: Double?, seconds: Double?, _ moment: Moment) -> [DeviceAction] {
-        let value = value ?? kind.defaultValue
+        let value = value ?? 0
         switch kind {
         case .staleCalibration:
             for key in calibrations.keys { calibrations[key]?.voided = true }

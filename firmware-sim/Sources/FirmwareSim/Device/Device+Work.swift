@@ -8,10 +8,8 @@ extension Device {
         let arguments = unit.arguments
         switch unit.command {
         case .calibrate:
-            try arguments.check(1...2)
             try startCalibration(kind(arguments), symbols: arguments.count > 1 ? Int(arguments.number(1, in: 1...1e12)) : nil, moment)
         case .calibrationAbort:
-            try arguments.check(0...0)
             if calibration != nil { stopWork() }
         case .calibrationStateQuery: return .text(calibration?.kind.rawValue ?? "IDLE")
         case .calibrationProgressQuery: return .number(calibrationProgress(moment))
@@ -24,15 +22,12 @@ extension Device {
         case .symbolRate: try setRate(arguments)
         case .symbolRateQuery: return .whole(symbolRateHz)
         case .acquire:
-            try arguments.check(0...1)
             try startAcquisition(frames: arguments.count > 0 ? Int(arguments.number(0, in: 1...1e12)) : nil, moment)
         case .acquireStop:
-            try arguments.check(0...0)
             if acquisition != nil { stopWork() }
         case .acquireStateQuery: return .text(acquisition == nil ? "IDLE" : "RUNNING")
         case .availableQuery: return .text("\(ring.available.lowerBound),\(ring.available.upperBound)")
         case .release:
-            try arguments.check(1...1)
             ring.release(through: try arguments.whole(0, in: 0 ... .max))
         case .overrunQuery: return .whole(ring.lost)
         case .fetchQuery: return try fetch(arguments)
@@ -92,7 +87,7 @@ extension Device {
         let passed = running.kind == .bias || seesPilot
         calibration = nil
         calibrations[running.kind] = CalibrationRecord(finished: moment.time, passed: passed)
-        if !passed { status.queue(SCPIError(-340, "no pilot found")) }
+        if !passed { forEachSession { $0.queue(SCPIError(-340, "no pilot found")) } }
         if running.kind == .lock, passed {
             input.lock = .locked(since: moment.time)
             input.locks += 1
@@ -109,7 +104,6 @@ extension Device {
     // MARK: - Acquisition
 
     private mutating func setRate(_ arguments: Arguments) throws(SCPIError) {
-        try arguments.check(1...1)
         let rate = try arguments.number(0, units: ["HZ": 1, "KHZ": 1e3, "MHZ": 1e6])
         guard configuration.symbolRatesHz.contains(where: { Double($0) == rate }) else {
             throw SCPIError(-224, "see SYSTem:CAPability:SRATe?")
@@ -143,7 +137,6 @@ extension Device {
     static let largestAnswer = 4 << 20
 
     private mutating func fetch(_ arguments: Arguments) throws(SCPIError) -> Outcome {
-        try arguments.check(2...2)
         let first = try arguments.whole(0, in: 0...(.max / 2))
         let count = try arguments.whole(1, in: 1...1_000_000)
         let size = FrameBuffer.headerLength + 4 * configuration.frameSymbols

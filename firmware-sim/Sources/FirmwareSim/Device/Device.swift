@@ -50,10 +50,9 @@ struct Device {
     let streams: DeviceStreams
 
     // Firmware
-    var status = StatusModel()
+    var conditions = Conditions()
     var sessions: [SessionID: Session] = [:]
     var lockOwner: SessionID?
-    var completionArmed = false
     var poweredOn: UInt64 = 0
     var powerCycle: UInt64 = 0
     var tokens: [String: SessionID] = [:]
@@ -178,11 +177,29 @@ struct Device {
         finishTimedCalibration(moment)
         if role == .receiver { followLight(moment) }
         updateConditions(moment)
-        if completionArmed, !isBusy(moment) {
-            completionArmed = false
+        completeOperations(moment)
+        return sessions.contains { $0.value.waiting != nil } ? sessions.keys.sorted().flatMap { run($0, moment) } : []
+    }
+
+    /// `*OPC` of every session that waits.
+    mutating func completeOperations(_ moment: Moment) {
+        guard sessions.contains(where: { $0.value.status.completionArmed }), !isBusy(moment) else { return }
+        forEachSession { status in
+            guard status.completionArmed else { return }
+            status.completionArmed = false
             status.eventStatus |= EventStatus.operationComplete
         }
-        return sessions.contains { $0.value.waiting != nil } ? sessions.keys.sorted().flatMap { run($0, moment) } : []
+    }
+
+    /// Registers and errors of a session; those of one that has ended are thrown away.
+    subscript(statusOf session: SessionID) -> StatusModel {
+        get { sessions[session]?.status ?? StatusModel(conditions) }
+        set { sessions[session]?.status = newValue }
+    }
+
+    /// What happens to the device itself is told to all.
+    mutating func forEachSession(_ body: (inout StatusModel) -> Void) {
+        for session in sessions.keys { body(&self[statusOf: session]) }
     }
 
     mutating func updateConditions(_ moment: Moment) {
@@ -191,7 +208,6 @@ struct Device {
         if acquisition != nil { operation |= Operation.measuring }
         let warm = seconds(moment.time) >= configuration.bootS + configuration.warmupS
         if !warm || isSettling(moment) { operation |= Operation.settling }
-        status.operation.set(operation)
         var questionable: UInt16 = 0
         if !configuration.temperature.range.contains(temperature(moment.time)) { questionable |= Questionable.temperature }
         if CalibrationKind.allCases.contains(where: { $0.role == role && !isValid($0, moment) }) {
@@ -202,7 +218,8 @@ struct Device {
             if input.oscillator, abs(oscillatorPower(moment.time) - 1) > 0.1 { questionable |= Questionable.power }
         }
         if lastFrameSaturated { questionable |= Questionable.saturation }
-        status.questionable.set(questionable)
+        conditions = Conditions(operation: operation, questionable: questionable)
+        for session in sessions.keys { self[statusOf: session].set(conditions) }
     }
 
     var lastFrameSaturated: Bool {

@@ -7,6 +7,8 @@ typealias SessionID = Int
 enum DeviceAction: Equatable, Sendable {
     /// Bytes for a session, not before a wall-clock time (ns; 0: at once).
     case send(SessionID, [UInt8], notBefore: UInt64)
+    /// Answers of a session that have not left yet are dropped.
+    case forget(SessionID)
     /// End of a control session.
     case close(SessionID)
     /// End of the data connection.
@@ -33,31 +35,44 @@ struct Session {
     /// Answers of the line at hand.
     var answer: [UInt8] = []
     var waiting: Waiting?
+    /// Its own registers and errors.
+    var status: StatusModel
 
     enum Waiting { case completeQuery, wait }
 
-    /// Takes bytes in; returns how many lines were too long.
-    mutating func receive(_ bytes: [UInt8]) -> Int {
-        var tooLong = 0
+    init(_ status: StatusModel) { self.status = status }
+
+    /// Takes bytes in; lines that are too long are errors.
+    /// - Returns: whether there was a device clear among them.
+    mutating func receive(_ bytes: [UInt8]) -> Bool {
+        var isCleared = false
         for byte in bytes {
             switch byte {
             case 0x0A:
-                if overlong { tooLong += 1 } else if !input.isEmpty { lines.append(input) }
+                if overlong { status.queue(SCPIError(-363)) } else if !input.isEmpty { lines.append(input) }
                 input.removeAll(keepingCapacity: true)
                 overlong = false
             case 0x0D: continue
-            case 0x18: clear()
+            case 0x18:
+                clear()
+                isCleared = true
             default:
                 if input.count >= Self.longestLine { overlong = true } else { input.append(byte) }
             }
         }
-        return tooLong
+        return isCleared
     }
 
     mutating func nextLine() -> [UInt8]? { lines.isEmpty ? nil : lines.removeFirst() }
 
     var isIdle: Bool { lines.isEmpty && units.isEmpty && waiting == nil }
 
-    /// Device clear: everything pending is dropped.
-    mutating func clear() { self = Session() }
+    /// Device clear: everything pending is dropped; registers and errors stay, but `*OPC` waits no longer (IEEE 488.2, 10.19).
+    mutating func clear() {
+        drop()
+        status.completionArmed = false
+    }
+
+    /// Forgets what came and what was to be said.
+    mutating func drop() { self = Session(status) }
 }

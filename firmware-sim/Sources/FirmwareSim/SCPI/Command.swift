@@ -106,6 +106,22 @@ enum Command: String, CaseIterable {
 
     var isQuery: Bool { rawValue.hasSuffix("?") }
 
+    /// How many parameters it takes.
+    var arguments: ClosedRange<Int> {
+        switch self {
+        case .eventEnable, .serviceEnable, .operationEnable, .questionableEnable, .frequency, .variance, .pilot, .pilotRatio, .path,
+            .output, .oscillator, .shutter, .calibrationResultQuery, .calibrationAgeQuery, .calibrationValidQuery,
+            .calibrationValidityQuery, .symbolRate, .release:
+            1...1
+        case .calibrate: 1...2
+        case .acquire, .faultClear: 0...1
+        case .fetchQuery: 2...2
+        case .spectrumQuery: 3...3
+        case .fault: 1...3
+        default: 0...0
+        }
+    }
+
     /// The role that has the command; `nil` for both.
     var role: DeviceRole? {
         switch rawValue.prefix(4) {

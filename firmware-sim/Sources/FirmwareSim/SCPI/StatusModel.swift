@@ -29,9 +29,11 @@ enum Questionable {
 
 /// Condition, event and enable register of one SCPI status group; events latch rising edges.
 struct StatusGroup {
-    private(set) var condition: UInt16 = 0
+    private(set) var condition: UInt16
     private(set) var event: UInt16 = 0
     var enable: UInt16 = 0
+
+    init(condition: UInt16) { self.condition = condition }
 
     var summary: Bool { event & enable != 0 }
 
@@ -51,14 +53,34 @@ struct StatusGroup {
     mutating func clearEvent() { event = 0 }
 }
 
-/// All registers of one instrument.
+/// The condition registers: what is so now. One instrument has one of each; sessions see the same.
+struct Conditions: Equatable {
+    var operation: UInt16 = 0
+    var questionable: UInt16 = 0
+}
+
+/// Registers and error queue of one session. What a session reads, clears or enables is nobody else's business, and an error belongs
+/// to the session whose message caused it; only conditions, events and errors of the instrument itself reach all.
 struct StatusModel {
-    var operation = StatusGroup()
-    var questionable = StatusGroup()
+    var operation: StatusGroup
+    var questionable: StatusGroup
     var errors = ErrorQueue()
     var eventStatus: UInt8 = EventStatus.powerOn
     var eventEnable: UInt8 = 0
     var serviceEnable: UInt8 = 0
+    /// `*OPC` waits for the end of what runs.
+    var completionArmed = false
+
+    /// As after power-on: conditions that are there already are no events.
+    init(_ conditions: Conditions = Conditions()) {
+        operation = StatusGroup(condition: conditions.operation)
+        questionable = StatusGroup(condition: conditions.questionable)
+    }
+
+    mutating func set(_ conditions: Conditions) {
+        operation.set(conditions.operation)
+        questionable.set(conditions.questionable)
+    }
 
     mutating func queue(_ error: SCPIError) {
         errors.append(error)
@@ -71,6 +93,7 @@ struct StatusModel {
         operation.clearEvent()
         questionable.clearEvent()
         errors.clear()
+        completionArmed = false
     }
 
     /// `STATus:PRESet`.

@@ -25,6 +25,8 @@ final class Hub: TestbedObserver {
         var end: @Sendable () -> Void
         /// Takes answers and their earliest wall time in place of the channel.
         var deliver: (@Sendable ([UInt8], UInt64) -> Void)?
+        /// Counts device clears: answers that were to leave later never do after one.
+        var clears = 0
     }
 
     struct DataLine {
@@ -71,13 +73,17 @@ final class Hub: TestbedObserver {
                     continue
                 }
                 let channel = line.channel
-                let send: @Sendable () -> Void = { channel.writeAndFlush(ByteBuffer(bytes: bytes), promise: nil) }
-                if notBefore > 0 {
-                    // By the clock itself, not by what is left of it now: answers keep their order.
-                    channel.eventLoop.scheduleTask(deadline: .uptimeNanoseconds(notBefore), send)
-                } else {
-                    send()
+                guard notBefore > 0 else {
+                    channel.writeAndFlush(ByteBuffer(bytes: bytes), promise: nil)
+                    continue
                 }
+                // By the clock itself, not by what is left of it now: answers keep their order.
+                let (device, clears) = (item.device, line.clears)
+                channel.eventLoop.scheduleTask(deadline: .uptimeNanoseconds(notBefore)) {
+                    guard self.line(device, session)?.clears == clears else { return }
+                    channel.writeAndFlush(ByteBuffer(bytes: bytes), promise: nil)
+                }
+            case .forget(let session): state.withLock { $0.control[Key(device: item.device, session: session)]?.clears += 1 }
             case .close(let session): line(item.device, session)?.end()
             case .closeData: state.withLock { $0.data[item.device] }?.channel.close(promise: nil)
             }

@@ -85,7 +85,7 @@ extension Device {
             var header = item.header
             if item.frame.saturated > 0 { header.flags.insert(.saturated) }
             let kept = ring.append(item.frame, header: header, lose: takesOverrun())
-            if !kept { status.questionable.pulse(Questionable.overrun) }
+            if !kept { forEachSession { $0.questionable.pulse(Questionable.overrun) } }
             countFrame(moment)
         }
     }

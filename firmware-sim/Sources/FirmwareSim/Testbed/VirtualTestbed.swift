@@ -81,8 +81,12 @@ public final class VirtualTestbed: Sendable {
     private func keep(_ actions: [AddressedAction]) {
         outputs.withLock { outputs in
             for item in actions {
-                guard case .send(let session, let bytes, let notBefore) = item.action else { continue }
-                outputs[Key(device: item.device, session: session), default: []].append(Pending(bytes: bytes, notBefore: notBefore))
+                switch item.action {
+                case .send(let session, let bytes, let notBefore):
+                    outputs[Key(device: item.device, session: session), default: []].append(Pending(bytes: bytes, notBefore: notBefore))
+                case .forget(let session): outputs[Key(device: item.device, session: session)] = []
+                case .close, .closeData: continue
+                }
             }
         }
     }

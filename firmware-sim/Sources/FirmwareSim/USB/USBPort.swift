@@ -15,6 +15,8 @@ final class USBPort {
         let channel: any Channel
         let session: SessionID
         let connection: Int
+        /// Counts device clears: answers from before one never leave.
+        var clears = 0
         var machine: USBDevice
         var inputs: [USBInput] = []
         var isWorking = false
@@ -87,13 +89,14 @@ final class USBPort {
     private var unlinkNames: [UInt32: UInt32] = [:]
 
     private func refresh() {
-        let (status, enable) = status()
+        guard let host else { return }
+        let (status, enable) = status(host)
         take(.status(status, enable: enable))
     }
 
-    private func status() -> (UInt8, UInt8) {
-        hub.testbed.withCore { core in
-            let status = core.devices[device].status
+    private func status(_ host: Host) -> (UInt8, UInt8) {
+        hub.testbed.withCore { [session = host.session] core in
+            let status = core.devices[device][statusOf: session]
             return (status.statusByte(messageAvailable: false), status.serviceEnable)
         }
     }
@@ -104,8 +107,8 @@ final class USBPort {
         let wall = Pacer.wall()
         guard notBefore > wall else { return take(.answer(bytes, message: message)) }
         let bound = NIOLoopBound(self, eventLoop: host.channel.eventLoop)
-        host.channel.eventLoop.scheduleTask(in: .nanoseconds(Int64(notBefore - wall))) {
-            guard bound.value.host?.session == session else { return }
+        host.channel.eventLoop.scheduleTask(in: .nanoseconds(Int64(notBefore - wall))) { [clears = host.clears] in
+            guard let host = bound.value.host, host.session == session, host.clears == clears else { return }
             bound.value.take(.answer(bytes, message: message))
         }
     }
@@ -136,12 +139,14 @@ final class USBPort {
         case .program(let bytes, _):
             hub.testbed.withCore { $0.devices[device].overtake(host.session) }
             hub.receive(bytes, device, host.session)
-            let (status, enable) = status()
+            let (status, enable) = status(host)
             host.inputs.append(.status(status, enable: enable))
-        case .interrupted: hub.testbed.withCore { $0.devices[device].status.queue(SCPIError(-410)) }
-        case .clear: hub.receive([0x18], device, host.session)
+        case .interrupted: hub.testbed.withCore { [session = host.session] in $0.devices[device][statusOf: session].queue(SCPIError(-410)) }
+        case .clear:
+            host.clears += 1
+            hub.receive([0x18], device, host.session)
         case .askStatus(let id):
-            let (status, enable) = status()
+            let (status, enable) = status(host)
             host.inputs.append(.statusAnswer(id, status, enable: enable))
         case .hello(let bytes): host.inputs.append(.welcome(greet(bytes, host)))
         case .streamMessage(let bytes):
@@ -180,7 +185,7 @@ extension Device {
     /// A new message while a query is at work overtakes it: its answer is dropped (-410).
     mutating func overtake(_ session: SessionID) {
         guard let current = sessions[session], current.waiting == .completeQuery || !current.answer.isEmpty else { return }
-        sessions[session]?.clear()
-        status.queue(SCPIError(-410))
+        sessions[session]?.drop()
+        self[statusOf: session].queue(SCPIError(-410))
     }
 }
