@@ -9,7 +9,8 @@ final class Exchange {
 
     private let line: any ByteLine
     private let reader: AnswerReader
-    private var isOutOfStep = false
+    /// Nobody knows where in the stream the next answer begins.
+    private var isOutOfStep: Bool
     private var isBroken: TransportError?
     /// The line was brought into step, and the device's error queue has not been read to its end since: it may hold, now or soon,
     /// an error about what was lost, which says nothing about the query at hand.
@@ -20,6 +21,7 @@ final class Exchange {
     init(_ line: any ByteLine) {
         self.line = line
         reader = AnswerReader(line)
+        isOutOfStep = line.keepsOldAnswers
     }
 
     // MARK: - What sessions offer

@@ -62,6 +62,8 @@ package final class SerialLine: ByteLine {
         }
     }
 
+    package var keepsOldAnswers: Bool { true }
+
     package func write(_ bytes: UnsafeRawBufferPointer, _ patience: Patience) throws { try descriptor.write(bytes, patience) }
 
     package func read(into buffer: UnsafeMutableRawBufferPointer, _ patience: Patience) throws -> Int {

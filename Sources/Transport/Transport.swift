@@ -54,6 +54,9 @@ public protocol ByteLine: AnyObject, Sendable {
     /// (USBTMC). Such a line is in step again after `clear`.
     var keepsMessages: Bool { get }
 
+    /// Whether answers of an earlier session may still be on the way when this one begins (serial lines: nothing ends with a session).
+    var keepsOldAnswers: Bool { get }
+
     /// IEEE 488.1's serial poll, which disturbs no exchange; `nil` where the line has none.
     func statusByte(_ patience: Patience) throws -> UInt8?
 
@@ -63,6 +66,7 @@ public protocol ByteLine: AnyObject, Sendable {
 
 extension ByteLine {
     public var keepsMessages: Bool { false }
+    public var keepsOldAnswers: Bool { false }
     public func statusByte(_ patience: Patience) throws -> UInt8? { nil }
     public func serviceRequest(_ patience: Patience) throws -> Bool { false }
 }
