@@ -15,4 +15,9 @@ struct Program: AsyncParsableCommand {
             DeviceCommand.self, DevicesCommand.self, Keyrate.self, PKICommand.self, KeysCommand.self, LabCommand.self, BenchCommand.self,
             LinkCommand.self, SecretCommand.self, ConfigCommand.self,
         ])
+
+    static func main() async {
+        Output.watch()
+        await main(nil)
+    }
 }

@@ -185,6 +185,18 @@ import Testing
         #expect(try run(seed: 4).first?.samples != first.first?.samples)
     }
 
+    @Test(arguments: [
+        ("\"added-loss\"", -109), ("\"added-loss\",-3", -222), ("\"slow-answers\",-1", -222), ("\"saturation\",0", -222),
+        ("\"excess-noise\",-.1", -222), ("\"overrun\",1.5", -222), ("\"overrun\",0", -222), ("\"hang\"", -109),
+        ("\"hang\",1e9", -222), ("\"fibre-cut\",1", -222), ("\"unplug\"", -224), ("\"replug\"", -224), ("\"slip\",.5", -222),
+    ])
+    func valuesThatMakeNoSenseAreRefused(fault: String, number: Int) throws {
+        let receiver = try Rig().receiver
+        receiver.control("SIM:FAUL \(fault)")
+        #expect(receiver.control("SYST:ERR?").hasPrefix("\(number),\""), "\(fault)")
+        #expect(receiver.control("SIM:FAUL:LIST?") == "\"\"")
+    }
+
     @Test func faultsOfLightNeedAReceiver() throws {
         let rig = try Rig()
         rig.transmitter.control("SIM:FAUL \"fibre-cut\"")

@@ -16,31 +16,6 @@ import Testing
         #expect(rig.receiver.control("CAL:RES? SHOT;VAL? DARK;RES? LOCK;AGE? LOCK") == "PASS;1;NONE;-1")
     }
 
-    /// T and xi of the Norte link inside their confidence in at least 99 of 100 seeded runs.
-    @Test func estimatesCoverTheTruth() throws {
-        let runs = 100
-        let frames = 6
-        var inside = (transmittance: 0, noise: 0)
-        for seed in 0..<runs {
-            let rig = try Rig("madrid", transmitter: "ALM-TX-1", receiver: "NOR-RX-1") { $0.seed = UInt64(seed) }
-            let dark = variance(try rig.calibrate("DARK", frames: frames))
-            let shot = variance(try rig.calibrate("SHOT", frames: frames))
-            try rig.light(variance: 1.7, path: "NORTE")
-            let (sent, received) = try rig.acquire(frames)
-            let result = Correlation(sent: sent, received: received, difference: try rig.difference())
-            let (transmittance, noise) = result.channel(shot: shot, dark: dark, efficiency: 0.8)
-            let truth = pow(10, -0.6)
-            let n = result.count
-            // Standard errors of the regression, of both variances, and of the shot-noise unit; 2.9 of them cover .9963.
-            let tError = truth * (4 * 1.05 / (n * 1.7 * truth * 0.8) + 1.11 / Double(frames * 65_536)).squareRoot()
-            let xiError = 2 * 1.05 / (0.8 * truth) * (1 / n + 1 / Double(frames * 65_536)).squareRoot()
-            if abs(transmittance - truth) < 2.9 * tError { inside.transmittance += 1 }
-            if abs(noise - 0.0044) < 2.9 * xiError { inside.noise += 1 }
-        }
-        #expect(inside.transmittance >= 99)
-        #expect(inside.noise >= 99)
-    }
-
     /// The excess noise of each Madrid link is near .005 SNU, to the precision of 9e6 symbols.
     @Test(arguments: [("NOR-RX-1", "NORTE", 6.0, 1.7, 0.00438), ("CON-RX-1", "CONCEPCION", 11.0, 2.59, 0.00487)])
     func madridNoise(receiver: String, path: String, loss: Double, modulation: Double, expected: Double) throws {

@@ -22,7 +22,8 @@ import Testing
     }
 
     @Test(arguments: [
-        ("SYSTE:ERR?", -113), ("NONSENSE", -113), ("SOUR:MOD:VAR?", -113), ("*IDN? 1,2;*FOO", -113), ("CAL:STAR", -109),
+        ("SYSTE:ERR?", -113), ("NONSENSE", -113), ("SOUR:MOD:VAR?", -113), ("*IDN? 1,2;*FOO", -108), ("*IDN? 4", -108),
+        ("SYST:LOCK:REQ? 1", -108), ("*CLS 1;*FOO", -108), ("CAL:STAR", -109),
         ("CAL:STAR 5", -104),
         ("CAL:STAR BIAS", -224), ("CAL:STAR SHOT,1,2", -108), ("CAL:STAR SHOT,0", -222), ("CAL:STAR SHOT,1e3 parsec", -131),
         ("INP:LOSC:STAT MAYBE", -104), ("INP:LOSC:STAT #13abc", -168), ("*ESE 256", -222), ("*ESE 1.2.3", -120), ("SIM:FAUL \"x", -151),

@@ -204,6 +204,11 @@ import Testing
             #expect(try wire.ask("*ESR?") == "128", "the terminal outlives the reboot")
             wire.send([UInt8]("NONSENSE\u{18}*ESE?\n".utf8))
             #expect(try wire.line() == "0")
+            // Answers that a device clear finds on their way never come.
+            wire.send([UInt8]("SIM:FAUL \"hang\",.5\nSYST:ROLE?\n".utf8))
+            usleep(100_000)
+            wire.send([UInt8]("\u{18}*ESE?\n".utf8))
+            #expect(try wire.line() == "0")
         } catch {
             await server.stop()
             throw error

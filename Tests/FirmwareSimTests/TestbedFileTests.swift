@@ -40,8 +40,14 @@ import Testing
         ("receiver: SMALL-RX-1 }", "receiver: NOBODY }", 0, "devices", "names no receiver: 'NOBODY'"),
         ("path: BETA", "path: GAMMA", 0, "links[0].path", "no path of SMALL-TX-1"),
         ("role: receiver", "role: observer", 0, "devices[1].role", "transmitter or receiver"),
-        ("seed: 7", "seed: 7\nseed: 8", 0, "", "twice"),
-        ("sites: [alpha, beta]", "sites: [alpha, beta", 0, "", "no YAML"),
+        ("seed: 7", "seed: 7\nseed: 8", 8, "seed", "twice"),
+        ("sites: [alpha, beta]", "sites: [alpha, beta", 10, "sites", "no YAML"),
+        ("    boot_s: 0.2\n", "    boot_s: 0.2\n    boot_s: 0.3\n", 0, "boot_s", "twice"),
+        ("sites: [alpha, beta]\n", "\n", 0, "sites", "is missing"),
+        ("    to: beta", "    to: alpha", 0, "fibres[0].to", "a fibre joins two sites"),
+        ("site: beta", "site: alpha", 0, "devices", "ends at beta, but SMALL-RX-1 stands at alpha"),
+        ("site: alpha", "site: beta", 0, "devices", "ends at alpha, but SMALL-RX-1 stands at beta"),
+        ("port: 0, data_port: 0", "port: 5025, data_port: 5025", 0, "devices", "wanted by control of SMALL-TX-1 and by data of SMALL-TX-1"),
         ("transport: tcp", "transport: gpib", 0, "devices[0].endpoints[0].transport", "tcp, pty or usb"),
     ])
     func errorsNameLineAndKey(old: String, new: String, line: Int, key: String, reason: String) throws {
@@ -63,6 +69,17 @@ import Testing
         }
     }
 
+    @Test func twoDevicesOnOnePortAreSaid() throws {
+        let text = try String(contentsOfFile: testbedFile("small"), encoding: .utf8)
+        func testbed(_ endpoint: String) throws -> TestbedConfiguration {
+            try TestbedConfiguration(yaml: text.replacing("{ transport: tcp, port: 0, data_port: 0 }", with: endpoint))
+        }
+        #expect(throws: FirmwareSimError.self) { try testbed("{ transport: tcp, port: 5025, data_port: 0 }") }
+        #expect(try testbed("{ transport: usb, port: 3240 }").portConflict == nil, "devices on USB share a server")
+        #expect(try testbed("{ transport: tcp, host: 0.0.0.0, port: 0 }").warnings.count == 2)
+        #expect(try testbed("{ transport: tcp, host: localhost }").warnings.isEmpty)
+    }
+
     @Test func missingFilesAreSaid() {
         #expect(throws: FirmwareSimError.self) { try TestbedConfiguration(file: "/nonexistent/testbed.yaml") }
     }
@@ -71,7 +88,8 @@ import Testing
         let text = try String(contentsOfFile: testbedFile("small"), encoding: .utf8)
         for line in [
             "{ at_s: 1, device: SMALL-TX-1, fault: fibre-cut }", "{ at_s: 1, device: X, fault: slip }",
-            "{ at_s: 1, device: SMALL-RX-1, fault: fire }",
+            "{ at_s: 1, device: SMALL-RX-1, fault: fire }", "{ at_s: 1, device: SMALL-RX-1, fault: added-loss }",
+            "{ at_s: 1, device: SMALL-RX-1, fault: added-loss, value: -3 }", "{ at_s: 1, device: SMALL-RX-1, fault: unplug }",
         ] {
             #expect(throws: FirmwareSimError.self) { try TestbedConfiguration(yaml: text + "\ntimeline:\n  - \(line)\n") }
         }

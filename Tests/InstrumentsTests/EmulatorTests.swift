@@ -75,7 +75,7 @@ import Transport
                     $0.reduce(0.0) { $0 + Double($1) * Double($1) } / Double($0.count)
                 }
             }
-            #expect(taken == 4)
+            #expect(taken == FrameCollection.Outcome(taken: 4))
             while try await receiver.calibrationProgress().running != nil { try await Task.sleep(for: .milliseconds(5)) }
             let record = try await receiver.calibration(kind)
             #expect(record.result == .pass && record.isValid && record.age != nil)

@@ -93,7 +93,62 @@ private func object(_ outcome: Outcome) throws -> [String: Any] {
             #expect(plotted.status == 0, "\(plotted)")
             let start = try Data(contentsOf: URL(filePath: file)).prefix(magic.unicodeScalars.count)
             #expect(start.elementsEqual(magic.unicodeScalars.map { UInt8($0.value) }))
+            // A file that is there stays, unless it is to go.
+            let again = try await run("qkdctl", "device", bench.receiver, "otdr", "--plot", file)
+            #expect(again.status == 1 && again.errors.contains("--force"))
+            #expect(try await run("qkdctl", "device", bench.receiver, "otdr", "--plot", file, "--force").status == 0)
         }
+        // A disk that takes nothing: no stub, and the system's own words.
+        let full = try await run("qkdctl", "device", bench.receiver, "otdr", "--plot", "/proc/none.svg")
+        #expect(full.status == 1 && full.errors.contains("cannot write") && !full.errors.contains("no reason"), "\(full)")
+    }
+
+    @Test func wrongArgumentsAndFullDisksAreTold() async throws {
+        let bench = try await Bench()
+        let path = bench.folder.path + "/x.qcap"
+        for (arguments, word) in [
+            (["capture", "--symbols", "9223372036854775807", "--out", path], "--symbols"),
+            (["calibrate", "dark", "--symbols", "9223372036854775807"], "--symbols"),
+            (["capture", "--variance", "2", "--out", path], "transmitters"),
+            (["spectrum", "--points", "1"], "points"), (["console", "--json"], "--json"),
+        ] {
+            let refused = try await Running([Programs.path("qkdctl"), "device", bench.receiver] + arguments).end()
+            #expect(refused.status == 64 && refused.errors.contains(word) && !refused.killed, "\(arguments): \(refused)")
+        }
+        #expect(try await run("qkdctl", "device", "tcp:nowhere", "identify").status == 64)
+        #expect(try await run("qkdctl", "device", bench.transmitter, "capture", "--path", "MOON", "--out", path).status == 64)
+        #expect(!FileManager.default.fileExists(atPath: path))
+        for arguments in [["identify"], ["status", "--json"]] {
+            let line = "exec \"$0\" device \"$@\" > /dev/full"
+            let full = try await Running(["/bin/sh", "-c", line, Programs.path("qkdctl"), bench.receiver] + arguments).end()
+            #expect(full.status == 1 && full.errors.contains("standard output"), "\(arguments): \(full)")
+        }
+    }
+
+    /// What ends a capture too early: frames that are lost, a request to end, and a predecessor that was killed.
+    @Test func capturesEndInOrder() async throws {
+        let bench = try await Bench()
+        func file(_ name: String) -> String { bench.folder.path + "/\(name).qcap" }
+        #expect(try await bench.console(bench.receiver, "SIMulate:FAULt \"overrun\",3").status == 0)
+        let lossy = try await run(
+            "qkdctl", "device", bench.receiver, "capture", "--kind", "dark", "--symbols", "655360", "--json", "--out", file("lossy"),
+            within: .seconds(20))
+        #expect(lossy.status == 1 && lossy.errors.contains("3 of 10 frames were lost: 3 to overruns"), "\(lossy)")
+        #expect(lossy.output.contains("\"lost_frames\" : 3") && lossy.output.contains("\"frames\" : 7"))
+        for (number, name) in [(SIGTERM, "term"), (SIGHUP, "hup"), (SIGKILL, "kill")] {
+            let capture = try Running([
+                Programs.path("qkdctl"), "device", bench.transmitter, "capture", "--symbols", "100000000000", "--out", file(name),
+            ])
+            func size() -> Int { (try? FileManager.default.attributesOfItem(atPath: file(name))[.size] as? Int) ?? 0 }
+            try #require(await eventually(within: .seconds(20), every: .milliseconds(10)) { size() > 1 << 20 }, "\(capture.errors)")
+            capture.signal(number)
+            let ended = await capture.end()
+            #expect(ended.killed == (number == SIGKILL) && (ended.killed || ended.errors.contains("interrupted")), "\(ended)")
+            let state = try object(await run("qkdctl", "device", bench.transmitter, "status", "--json"))["state"] as? String
+            #expect(state == (number == SIGKILL ? "GENERATING" : "READY"))
+        }
+        let next = try await run("qkdctl", "device", bench.transmitter, "capture", "--symbols", "100000", "--out", file("next"))
+        #expect(next.status == 0 && next.errors.contains("stopped an acquisition"), "\(next)")
     }
 
     @Test func captureIsExclusiveAndPrivate() async throws {

@@ -1,6 +1,7 @@
 import Foundation
 import QKDModel
 import QKDTesting
+import Synchronization
 import Testing
 import Transport
 
@@ -8,10 +9,9 @@ import Transport
     @Test func exchangesOverAPseudoTerminal() async throws {
         let terminal = try PseudoTerminal { message, terminal in
             switch message {
-            case "*IDN?": try terminal.send("sdqkd,TEST,1,0\n")
             // Every byte value, NL, XON and XOFF included: a raw line changes none.
             case "BLOCK?": try terminal.send(Array("#3512".utf8) + (0..<512).map { UInt8(truncatingIfNeeded: $0) } + [0x0A])
-            default: try terminal.send("\(message)\n")
+            default: try terminal.send(Self.answer(message))
             }
         }
         let session = try await InstrumentSession.open(Address("serial:\(terminal.path)"))
@@ -23,6 +23,34 @@ import Transport
         let limited = try await InstrumentSession.open(Address("serial:\(terminal.path)?baud=115200"))
         #expect(limited.bytesPerSecond == 11_520)
         limited.close()
+    }
+
+    /// `*IDN?`, alone, joined or behind a device clear; anything else is echoed.
+    private static func answer(_ message: String) -> String {
+        message.drop { $0 == "\u{18}" }.split(separator: ";").map { $0 == "*IDN?" ? "sdqkd,TEST,1,0" : String($0) }.joined(separator: ";")
+            + "\n"
+    }
+
+    /// What a session before did not read, the one after must not take for its own.
+    @Test func aNewSessionTakesNoOldAnswers() async throws {
+        let late = Mutex<[String]>([])
+        let terminal = try PseudoTerminal { message, terminal in
+            if message == "LATE?" { return late.withLock { $0.append("old") } }
+            // What was asked before is answered first: this device knows no device clear.
+            let owed = late.withLock { texts in
+                defer { texts = [] }
+                return texts
+            }
+            for text in owed { try terminal.send("\(text)\n") }
+            try terminal.send(Self.answer(message))
+        }
+        let first = try await InstrumentSession.open(Address("serial:\(terminal.path)"))
+        await #expect(throws: TransportError.self) { try await first.ask("LATE?", within: .milliseconds(100)) }
+        first.close()
+        let second = try await InstrumentSession.open(Address("serial:\(terminal.path)"))
+        #expect(try await second.ask("NEXT?") == "NEXT?")
+        #expect(try await second.ask("*IDN?") == "sdqkd,TEST,1,0")
+        second.close()
     }
 
     @Test func secondOpenerIsRefused() async throws {
@@ -50,9 +78,7 @@ import Transport
             case "SILENT?": break
             // A block that never ends: the device clear (CAN) cuts it off.
             case "BROKEN?": try terminal.send("#41000abc")
-            default:
-                let units = message.drop { $0 == "\u{18}" }.split(separator: ";")
-                try terminal.send(units.map { $0 == "*IDN?" ? "sdqkd,TEST,1,0" : String($0) }.joined(separator: ";") + "\n")
+            default: try terminal.send(Self.answer(message))
             }
         }
         let session = try await InstrumentSession.open(Address("serial:\(terminal.path)"))

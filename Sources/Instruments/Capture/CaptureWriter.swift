@@ -7,17 +7,26 @@ public final class CaptureWriter {
     private let path: String
     private let fd: Int32
 
-    /// Makes the file with mode 0600; an existing one is never touched.
+    /// Makes the file with mode 0600.
+    /// - Parameter replaces: an existing file goes first; otherwise it is never touched.
     /// - Throws: `CaptureError.cannotWrite`.
-    public init(path: String, metadata: CaptureMetadata) throws {
+    public init(path: String, metadata: CaptureMetadata, replaces: Bool = false) throws {
         self.path = path
         self.metadata = metadata
+        if replaces, unlink(path) != 0, errno != ENOENT {
+            throw CaptureError.cannotWrite(path: path, reason: String(cString: strerror(errno)))
+        }
         fd = open(path, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0o600)
         guard fd >= 0 else {
+            let exists = errno == EEXIST
             throw CaptureError.cannotWrite(
-                path: path, reason: errno == EEXIST ? "it exists already: choose another name" : String(cString: strerror(errno)))
+                path: path, reason: exists ? "it exists already: choose another name, or say --force" : String(cString: strerror(errno)))
         }
-        try writeHeader()
+        do { try writeHeader() } catch {
+            // No stub of a file stays behind.
+            unlink(path)
+            throw error
+        }
     }
 
     deinit { Glibc.close(fd) }
@@ -39,7 +48,10 @@ public final class CaptureWriter {
     }
 
     /// Writes the final counts and waits until all is on the disk.
-    public func finish() throws {
+    /// - Parameter lost: frames that the device made and that are not here, those before the first and behind the last included;
+    ///   `nil`: the gaps.
+    public func finish(lost: Int? = nil) throws {
+        if let lost { metadata.lostFrames = UInt64(lost) }
         try writeHeader()
         guard fsync(fd) == 0 else { throw failure() }
     }

@@ -34,6 +34,8 @@ public protocol QKDModule: AnyObject, Sendable {
     func calibrationProgress() async throws -> (running: CalibrationKind?, progress: Double)
     func calibration(_ kind: CalibrationKind) async throws -> CalibrationRecord
 
+    /// - Throws: `InstrumentError.lineTooSlow` where the line cannot carry the symbol rate as it is set.
+    func checkThroughput() async throws
     /// Opens the symbol stream; a device has one at a time.
     func openStream() async throws -> any SymbolSource
     /// - Parameter frames: `nil`: until stopped.
@@ -89,6 +91,7 @@ public protocol QuantumReceiver: QKDModule {
 }
 
 extension QKDModule {
+    public func checkThroughput() async throws {}
     public func startCalibration(_ kind: CalibrationKind) async throws { try await startCalibration(kind, symbols: nil) }
     public func startAcquisition() async throws { try await startAcquisition(frames: nil) }
 }

@@ -219,6 +219,7 @@ final class DataStream: SymbolSource {
                 state.statistics.corrupt = order.corrupt
                 state.statistics.refetched = order.refetched
                 state.statistics.lost = order.lost
+                state.statistics.spoiled = order.spoiled
             }
         }
 

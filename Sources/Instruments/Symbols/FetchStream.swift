@@ -96,6 +96,7 @@ actor FetchStream: SymbolSource {
             shared.statistics.corrupt = order.corrupt
             shared.statistics.refetched = order.refetched
             shared.statistics.lost = order.lost
+            shared.statistics.spoiled = order.spoiled
         }
         return frame
     }

@@ -23,6 +23,8 @@ package struct FrameOrder: Sendable {
     package private(set) var lost: UInt64 = 0
     package private(set) var corrupt: UInt64 = 0
     package private(set) var refetched: UInt64 = 0
+    /// Frames of `lost` that came, but never whole.
+    package private(set) var spoiled: UInt64 = 0
 
     private var tries = 0
     /// After a SEEK: frames that may still come from before it, and the first that was dropped meanwhile.
@@ -69,6 +71,7 @@ package struct FrameOrder: Sendable {
         guard isWhole else {
             tries += 1
             guard tries <= Self.attempts else {
+                spoiled += 1
                 giveUp(1)
                 inFlight = nil
                 return .drop

@@ -32,6 +32,8 @@ public struct StreamStatistics: Sendable, Equatable, Codable {
     public var refetched: UInt64 = 0
     /// Frames that are missing in the numbering for good.
     public var lost: UInt64 = 0
+    /// Of these, frames that failed their checksum as often as they were fetched.
+    public var spoiled: UInt64 = 0
     /// Times the data connection was opened again.
     public var reconnections: UInt64 = 0
 

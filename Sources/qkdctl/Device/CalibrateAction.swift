@@ -9,7 +9,10 @@ struct CalibrateAction: DeviceAction {
     static let configuration = CommandConfiguration(
         commandName: "qkdctl device <uri> calibrate", abstract: "Run calibrations, all that the device has or those named.",
         discussion:
-            "Dark and shot noise are evaluated here from the symbols (N0 and v_el with their standard errors), never taken from the device."
+            """
+            Dark and shot noise are evaluated here from the symbols (N0 and v_el with their standard errors), never taken from the device.
+            Frames that are lost are told on standard error; the standard errors are those of the symbols that came.
+            """
     )
 
     @OptionGroup var options: DeviceOptions
@@ -26,7 +29,9 @@ struct CalibrateAction: DeviceAction {
     var symbols: Int?
 
     func validate() throws {
-        if let symbols, symbols < 1 { throw ValidationError("--symbols must be 1 or more") }
+        if let symbols, !(1...FrameCollection.mostSymbols).contains(symbols) {
+            throw ValidationError("--symbols must be from 1 to \(FrameCollection.mostSymbols)")
+        }
     }
 
     struct Noise: Encodable {
@@ -93,11 +98,12 @@ struct CalibrateAction: DeviceAction {
         defer { stream.close() }
         let wanted = symbols ?? module.capabilities.calibrations.first { $0.kind == kind }?.symbols ?? 0
         var sums = CalibrationSums()
-        _ = try await FrameCollection(module, stream).run(.calibration(kind), symbols: wanted) { frame in
+        let outcome = try await FrameCollection(module, stream).run(.calibration(kind), symbols: max(1, wanted)) { frame in
             frame.samples.withInt16 { sums.add(samples: $0, saturated: frame.saturated) }
             Output.progress("\(kind.rawValue): \(100 * sums.symbols / max(1, wanted)) %")
         }
         Output.endProgress()
+        if let complaint = outcome.complaint { Output.complain("\(kind.rawValue): \(complaint); the figures are those of the others") }
         return sums
     }
 

@@ -8,13 +8,18 @@ struct CaptureAction: DeviceAction {
         commandName: "qkdctl device <uri> capture", abstract: "Write symbols to a file.",
         discussion: """
             The device is locked meanwhile, so that nobody distils key from the same symbols. A capture of signal symbols is as good as
-            that key: the file is made with mode 0600. docs/wire/capture-file.md has the format and five lines of numpy that read it.
+            that key: the file is made with mode 0600. Frames that are lost are counted; the file keeps the others, and the exit status
+            is 1. docs/wire/capture-file.md has the format, five lines of numpy that read it, and how to take two captures that
+            belong together.
             """)
 
     @OptionGroup var options: DeviceOptions
 
-    @Option(help: "The file; it must not exist.")
+    @Option(help: "The file; it must not exist, unless --force.")
     var out: String
+
+    @Flag(help: "Replace the file if it exists.")
+    var force = false
 
     @Option(help: "signal, shot or dark.")
     var kind = "signal"
@@ -32,42 +37,52 @@ struct CaptureAction: DeviceAction {
 
     func validate() throws {
         guard frameKind != nil else { throw ValidationError("--kind must be signal, shot or dark") }
-        guard symbols >= 1 else { throw ValidationError("--symbols must be 1 or more") }
+        guard (1...FrameCollection.mostSymbols).contains(symbols) else {
+            throw ValidationError("--symbols must be from 1 to \(FrameCollection.mostSymbols)")
+        }
     }
 
     func run(at uri: String) async throws {
-        let metadata = try await options.withClaimed(uri) { try await capture($0) }
-        if options.json { return try Output.json(metadata) }
-        Output.table([
-            ("file", "\(out)\(metadata.keyEquivalent ? ", as good as key: delete it when done" : "")"),
-            ("symbols", "\(metadata.symbols) in \(metadata.frames) frames of \(metadata.kind), \(metadata.lostFrames) frames lost"),
-            ("saturated", "\(metadata.saturatedSamples) samples"),
-            ("scale", "\(metadata.scale.map { Output.number(Double($0)) } ?? "-") \(metadata.scaleUnit) per step"),
-        ])
+        if !force, FileManager.default.fileExists(atPath: out) { throw DeviceFailure.exists(out) }
+        let (metadata, outcome) = try await options.withClaimed(uri) { try await capture($0) }
+        if options.json {
+            try Output.json(metadata)
+        } else {
+            Output.table([
+                ("file", "\(out)\(metadata.keyEquivalent ? ", as good as key: delete it when done" : "")"),
+                ("symbols", "\(metadata.symbols) in \(metadata.frames) frames of \(metadata.kind), \(metadata.lostFrames) frames lost"),
+                ("saturated", "\(metadata.saturatedSamples) samples"),
+                ("scale", "\(metadata.scale.map { Output.number(Double($0)) } ?? "-") \(metadata.scaleUnit) per step"),
+            ])
+        }
+        if let complaint = outcome.complaint { throw DeviceFailure.lost("\(complaint); \(out) has the others") }
     }
 
-    private func capture(_ module: any QKDModule) async throws -> CaptureMetadata {
+    private func capture(_ module: any QKDModule) async throws -> (CaptureMetadata, FrameCollection.Outcome) {
         guard let frameKind else { throw ValidationError("--kind must be signal, shot or dark") }
         let work = try work(frameKind, module)
+        try await module.checkThroughput()
         try await prepare(module, work)
-        let writer = try CaptureWriter(path: out, metadata: try await CaptureMetadata(of: module, kind: frameKind, created: Date()))
+        let metadata = try await CaptureMetadata(of: module, kind: frameKind, created: Date())
+        let writer = try CaptureWriter(path: out, metadata: metadata, replaces: force)
+        let outcome: FrameCollection.Outcome
         do {
             let stream = try await module.openStream()
             defer { stream.close() }
-            _ = try await FrameCollection(module, stream).run(work, symbols: symbols) { frame in
+            outcome = try await FrameCollection(module, stream).run(work, symbols: symbols) { frame in
                 try writer.append(frame)
                 Output.progress("\(writer.metadata.symbols) of \(symbols) symbols")
             }
         } catch {
-            // What came is kept: a long capture is worth having.
-            try writer.finish()
+            // What came is kept: a long capture is worth having. Where even its counts cannot be written, the first error is the one to tell.
+            try? writer.finish()
             Output.endProgress()
             leave(writer.metadata)
             throw error
         }
-        try writer.finish()
+        try writer.finish(lost: outcome.lost)
         Output.endProgress()
-        return writer.metadata
+        return (writer.metadata, outcome)
     }
 
     /// After a capture that failed or was interrupted: a file with frames stays, a stub goes.

@@ -13,6 +13,10 @@ struct ConsoleAction: DeviceAction {
 
     @OptionGroup var options: DeviceOptions
 
+    func validate() throws {
+        guard !options.json else { throw ValidationError("console has no --json: it prints what the device says") }
+    }
+
     func run(at uri: String) async throws {
         let session = try await InstrumentSession.open(try Address(uri), options: options.open)
         defer { session.close() }

@@ -72,7 +72,15 @@ struct DeviceCommand: AsyncParsableCommand {
             }
         } catch let error where Self.isOurs(error) {
             Output.complain("qkdctl device \(uri): \(error)")
-            throw ExitCode(1)
+            throw Self.isArgument(error) ? ExitCode.validationFailure : ExitCode(1)
+        }
+    }
+
+    /// What was asked cannot be, whatever the device does.
+    private static func isArgument(_ error: any Error) -> Bool {
+        switch error {
+        case TransportError.badAddress, InstrumentError.outOfRange, DeviceFailure.wrongKind: true
+        default: false
         }
     }
 

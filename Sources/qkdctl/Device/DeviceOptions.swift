@@ -34,6 +34,9 @@ struct DeviceOptions: ParsableArguments {
     func withClaimed<R: Sendable>(_ uri: String, _ body: (any QKDModule) async throws -> R) async throws -> R {
         try await withModule(uri) { module in
             guard try await module.claim() else { throw DeviceFailure.locked }
+            for thing in try await module.stopLeftovers() {
+                Output.complain("stopped \(thing) that a session before had left running")
+            }
             // Closing the session gives the lock back, whatever happens before.
             return try await body(module)
         }
@@ -45,6 +48,8 @@ enum DeviceFailure: Error, CustomStringConvertible {
     case wrongKind(String)
     case interrupted
     case plot(String)
+    case lost(String)
+    case exists(String)
 
     var description: String {
         switch self {
@@ -52,6 +57,8 @@ enum DeviceFailure: Error, CustomStringConvertible {
         case .wrongKind(let text): text
         case .interrupted: "interrupted"
         case .plot(let text): text
+        case .lost(let text): text
+        case .exists(let file): "\(file) exists already: choose another name, or say --force"
         }
     }
 }
@@ -65,6 +72,18 @@ enum Output {
         encoder.keyEncodingStrategy = .convertToSnakeCase
         encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
         print(String(decoding: try encoder.encode(value), as: UTF8.self))
+    }
+
+    /// What was printed may still wait in a buffer, and the disk behind it may be full: that is known only when it has been written.
+    /// Ends the program with status 1 where it cannot be.
+    static func watch() {
+        atexit {
+            errno = 0
+            guard fflush(nil) != 0 else { return }
+            let reason = errno == 0 ? "" : ": \(String(cString: strerror(errno)))"
+            Output.complain("qkdctl: standard output could not be written whole\(reason)")
+            _exit(1)
+        }
     }
 
     /// Two columns.
@@ -87,15 +106,26 @@ enum Output {
     static func endProgress() { if isTerminal { FileHandle.standardError.write(Data("\n".utf8)) } }
 }
 
-/// Ctrl-C cancels what runs, so that devices are stopped and files are finished.
+/// Ctrl-C, a request to end and a terminal that goes away cancel what runs, so that devices are stopped and files are finished.
 enum Interruption {
     static func watched(_ body: @escaping @Sendable () async throws -> Void) async throws {
         let task = Task { try await body() }
-        signal(SIGINT, SIG_IGN)
-        let source = DispatchSource.makeSignalSource(signal: SIGINT, queue: .global())
-        source.setEventHandler { task.cancel() }
-        source.resume()
-        defer { source.cancel() }
+        let sources = [SIGINT, SIGTERM, SIGHUP].filter { !isIgnored($0) }.map { number in
+            signal(number, SIG_IGN)
+            let source = DispatchSource.makeSignalSource(signal: number, queue: .global())
+            source.setEventHandler { task.cancel() }
+            source.resume()
+            return source
+        }
+        defer { for source in sources { source.cancel() } }
         do { try await task.value } catch is CancellationError { throw DeviceFailure.interrupted }
+    }
+
+    /// Whoever started the program may have told it not to mind a signal (nohup).
+    private static func isIgnored(_ number: Int32) -> Bool {
+        var action = sigaction()
+        guard number == SIGHUP, sigaction(number, nil, &action) == 0 else { return false }
+        let (now, ignored) = (action.__sigaction_handler.sa_handler, SIG_IGN)
+        return unsafeBitCast(now, to: Int.self) == unsafeBitCast(ignored, to: Int.self)
     }
 }

@@ -1,12 +1,16 @@
 // `spectrum` and `otdr`: traces drawn in the terminal, by gnuplot, or printed.
 
 import ArgumentParser
+import Foundation
 import Instruments
 import QKDModel
 
 struct PlotOptions: ParsableArguments {
     @Option(help: ArgumentHelp("Also draw it into a .png or .svg file, by gnuplot.", valueName: "file"))
     var plot: String?
+
+    @Flag(help: "Replace that file if it exists.")
+    var force = false
 
     func validate() throws {
         if let plot, !plot.hasSuffix(".png"), !plot.hasSuffix(".svg") {
@@ -17,8 +21,13 @@ struct PlotOptions: ParsableArguments {
     func draw(_ trace: Trace) throws {
         print(TerminalPlot(columns: 78, rows: 20).draw(trace))
         guard let plot else { return }
-        try Gnuplot.draw(trace, to: plot)
+        try Gnuplot.draw(trace, to: plot, replaces: force)
         print("drawn into \(plot)")
+    }
+
+    /// Said before the device is asked for anything.
+    func check() throws {
+        if let plot, !force, FileManager.default.fileExists(atPath: plot) { throw DeviceFailure.exists(plot) }
     }
 }
 
@@ -39,6 +48,7 @@ struct SpectrumAction: DeviceAction {
     var points = 2001
 
     func run(at uri: String) async throws {
+        try drawing.check()
         let (spectrum, serial) = try await options.withModule(uri) { module in
             let range = module.capabilities.wavelengths
             return (
@@ -46,7 +56,7 @@ struct SpectrumAction: DeviceAction {
             )
         }
         if options.json {
-            if let plot = drawing.plot { try Gnuplot.draw(trace(spectrum, serial), to: plot) }
+            if let plot = drawing.plot { try Gnuplot.draw(trace(spectrum, serial), to: plot, replaces: drawing.force) }
             return try Output.json(spectrum)
         }
         try drawing.draw(trace(spectrum, serial))
@@ -67,9 +77,10 @@ struct OTDRAction: DeviceAction {
     @OptionGroup var drawing: PlotOptions
 
     func run(at uri: String) async throws {
+        try drawing.check()
         let (reflectometry, serial) = try await options.withModule(uri) { (try await $0.reflectometry(), $0.identity.serial.rawValue) }
         if options.json {
-            if let plot = drawing.plot { try Gnuplot.draw(trace(reflectometry, serial), to: plot) }
+            if let plot = drawing.plot { try Gnuplot.draw(trace(reflectometry, serial), to: plot, replaces: drawing.force) }
             return try Output.json(reflectometry)
         }
         try drawing.draw(trace(reflectometry, serial))

@@ -80,7 +80,9 @@ def align(sent, received, expected, reach):
     begin = expected + middle - reach
     begin = max(0, begin)
     window = sent[begin : begin + length + 2 * reach]
-    part = received[middle : middle + length]
+    part = received[middle : middle + max(0, length)]
+    if min(len(window), len(part)) < 4096:
+        sys.exit("the two captures share too few symbols: start the receiver's first and let it run longer")
     size = 1 << int(np.ceil(np.log2(len(window) + len(part))))
     spectrum = np.fft.fft(part, size) * np.conj(np.fft.fft(window, size))
     strength = np.abs(np.fft.ifft(spectrum))
@@ -88,13 +90,16 @@ def align(sent, received, expected, reach):
     if lag > size // 2:
         lag -= size
     # part[k] goes with window[k - lag]
-    peak = float(strength.max() / np.median(strength))
+    floor = np.median(strength)
+    peak = float(strength.max() / floor) if floor > 0 else 0.0
     return begin - lag - middle, peak
 
 
 def estimate(sent, received, n0, v_el, efficiency, block=1 << 15):
     """T and xi at the channel's input from aligned symbols; the phase is taken out in blocks."""
     count = min(len(sent), len(received)) // block * block
+    if count == 0:
+        sys.exit(f"the two captures share fewer than {block} symbols: start the receiver's first and let it run longer")
     sent = sent[:count].astype(np.complex128).reshape(-1, block)
     received = (received[:count].astype(np.complex128) / np.sqrt(n0)).reshape(-1, block)
     received = received - received.mean()
@@ -164,6 +169,8 @@ def main():
     transmitter, receiver = Capture(arguments.transmitter), Capture(arguments.receiver)
     (dark, dark_count), (shot, shot_count) = Capture(arguments.dark).variance(), Capture(arguments.shot).variance()
     n0 = shot - dark
+    if n0 <= 0:
+        sys.exit("the shot capture is not noisier than the dark one: are they the right way round?")
     v_el = dark / n0
     efficiency = receiver.meta["efficiency"]
     sent = transmitter.symbols() * np.float32(transmitter.meta["scale"])
@@ -171,6 +178,13 @@ def main():
 
     rate = receiver.meta["symbol_rate_hz"]
     expected = round((receiver.utc - transmitter.utc) * 1e-9 * rate)
+    ahead, behind = expected - len(sent), -expected - len(received)
+    if max(ahead, behind) > 0.010 * rate:
+        late, by = ("receiver", ahead) if ahead > 0 else ("transmitter", behind)
+        sys.exit(
+            f"the two captures do not overlap: the {late}'s begins {by / rate:.3f} s of device time after the other has ended; "
+            "start the receiver's first, let it run longer, and run emulators with --speed 1 (docs/wire/capture-file.md)"
+        )
     # The devices keep UTC within 5 ms of each other; twice that is searched.
     offset, peak = align(sent, received, expected, int(0.010 * rate) + 4096)
     if peak < 8:

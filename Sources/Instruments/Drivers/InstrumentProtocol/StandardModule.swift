@@ -102,7 +102,7 @@ class StandardModule: @unchecked Sendable {
             throw InstrumentError.outOfRange(
                 what: "calibration", value: kind.rawValue, allowed: capabilities.calibrations.map(\.kind.rawValue).joined(separator: ", "))
         }
-        if kind.frames != nil { try checkLine(try await symbolRate()) }
+        if kind.frames != nil { try await checkThroughput() }
         try await beginStream()
         try await scpi.run("CALibration:STARt \(kind.rawValue)" + (symbols.map { ",\($0)" } ?? ""))
     }
@@ -163,8 +163,10 @@ class StandardModule: @unchecked Sendable {
         return stride(from: 0, to: 32, by: 2).map { digits[$0] << 4 | digits[$0 + 1] }
     }
 
+    func checkThroughput() async throws { try checkLine(try await symbolRate()) }
+
     func startAcquisition(frames: Int?) async throws {
-        try checkLine(try await symbolRate())
+        try await checkThroughput()
         try await beginStream()
         try await scpi.run("ACQuire:STARt" + (frames.map { " \($0)" } ?? ""))
     }
