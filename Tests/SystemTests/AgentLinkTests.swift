@@ -29,6 +29,8 @@ import Testing
         }
         try await measurementsAgree(bed)
         try await applicationIsAccounted(bed)
+        try await refusedChangeIsUndone(bed)
+        try await virtualLinkWaits(bed)
 
         let off = try await controller(bed, "disable", "alpha-beta")
         try #require(off.status == 0, "\(off)\n\(bed.words)")
@@ -96,6 +98,42 @@ import Testing
         let refused = try await bed.send(
             "POST", "alpha", AgentBed.node + "/qkd_applications", #"{"etsi-qkd-sdn-node:qkd_app":[{"app_id":"\#(UUID().uuidString)"}]}"#)
         #expect(refused.status == 400 && refused.answer["ietf-restconf:errors"]["error"][0]["error-tag"].text == "invalid-value")
+    }
+
+    /// What the model allows and the link service does not: its words are the answer, and the link goes on as it was.
+    private func refusedChangeIsUndone(_ bed: AgentBed) async throws {
+        let id = try await bed.link("alpha")["qkdl_id"].text ?? ""
+        let (status, answer) = try await bed.send(
+            "PATCH", "alpha", AgentBed.node + "/qkd_links/qkd_link=\(id)",
+            #"{"etsi-qkd-sdn-node:qkd_link":[{"qkdl_id":"\#(id)","sdqkd-cv-qkd:cv-qkd":{"code":"r99-n204800"}}]}"#)
+        let error = answer["ietf-restconf:errors"]["error"][0]
+        #expect(status == 500 && error["error-tag"].text == "operation-failed", "\(status) \(answer)")
+        #expect(error["error-message"].text?.contains("r99-n204800") == true && error["error-path"].text?.contains(id) == true, "\(answer)")
+        #expect(try await bed.link("alpha")["sdqkd-cv-qkd:cv-qkd"]["code"].text == "r10-n204800")
+        let again = try await eventually(within: .seconds(60)) { try await bed.isEverywhere("ACTIVE") }
+        #expect(again, "\(bed.words)")
+        #expect(try await bed.measured("alpha")?.code == "r10-n204800")
+    }
+
+    /// Key relay is not there yet: a virtual link is kept as configured, PENDING, and the services hear nothing of it.
+    private func virtualLinkWaits(_ bed: AgentBed) async throws {
+        let (id, far) = (UUID().uuidString.lowercased(), UUID().uuidString.lowercased())
+        let hop = try await bed.node("beta")["qkdn_id"].text ?? ""
+        let made = try await bed.send(
+            "POST", "alpha", AgentBed.node + "/qkd_links",
+            """
+            {"etsi-qkd-sdn-node:qkd_link":[{"qkdl_id":"\(id)","qkdl_type":"etsi-qkd-node-types:VIRT","qkdl_remote":{"qkdn_id":"\(far)"},
+            "virt_next_hop":["\(hop)","\(far)"],"virt_bandwidth":2000}]}
+            """)
+        try #require(made.status == 201, "\(made)")
+        let place = AgentBed.node + "/qkd_links/qkd_link=\(id)"
+        let pending = try await eventually(within: .seconds(5)) {
+            let link = try await bed.send("GET", "alpha", place).answer["etsi-qkd-sdn-node:qkd_link"][0]
+            return link["qkdl_status"].word == "PENDING" && link["virt_bandwidth"].number == 2000 && link["virt_next_hop"].list.count == 2
+        }
+        #expect(pending)
+        #expect(try await bed.ask("alpha", "linkd", LinkServiceStatus.self).links.count == 1)
+        #expect(try await bed.send("DELETE", "alpha", place).status == 204)
     }
 
     /// After the block that was running has ended there are no new ones.

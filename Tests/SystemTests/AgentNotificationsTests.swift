@@ -87,9 +87,9 @@ private struct Told: CustomStringConvertible {
         }
         func hear(_ name: String, within limit: Duration = .seconds(20), after count: Int = 0, _ part: String = "") async {
             let came = await eventually(within: limit) {
-                told().dropFirst(count).contains { $0.name.hasSuffix(":\(name)") && "\($0)".contains(part) }
+                told().dropFirst(count).contains { $0.name.hasSuffix(":\(name)") && (part.isEmpty || "\($0)".contains(part)) }
             }
-            #expect(came, "no \(name) \(part); there were \(told().map(\.description)) \(stream.errors)\n\(bed.words)")
+            #expect(came, "no \(name) \(part); there were \(told().map(\.name)) \(stream.errors)\n\(bed.words)")
         }
 
         await hear("sdqkdn_interface_new", "TRANSMITTER")
