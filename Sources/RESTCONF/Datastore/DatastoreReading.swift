@@ -137,6 +137,18 @@ extension Datastore {
         generation += 1
     }
 
+    /// Says in the YANG library where a server has the modules' texts (RFC 8040, section 3.7; RFC 8525, leaf-list location).
+    func locateModules(at url: String) throws(RESTCONFError) {
+        try schema.locked { () throws(RESTCONFError) in
+            let new = try schema.yangLibrary(textsAt: url)
+            for root in new.roots {
+                if let old = state.counterpart(of: root) { state.remove(old) }
+            }
+            try state.merge(new)
+        }
+        generation += 1
+    }
+
     /// Replaces the state data of one resource, as setState does for all; nil removes them.
     /// - Parameter json: as GET shows the resource: `{"module:name":...}`.
     public func setState(_ json: String?, at path: ResourcePath) throws(RESTCONFError) {

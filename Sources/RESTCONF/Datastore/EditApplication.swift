@@ -97,9 +97,11 @@ struct EditApplication {
 
     // MARK: DELETE (section 4.7)
 
+    /// What is not there is data-missing, as for the operation "delete" that DELETE stands for (section 4; RFC 6241, section 7.2), and
+    /// section 7 has 409 for that, 404 only for invalid-value.
     private func remove(from tree: DataTree) throws(RESTCONFError) {
         guard let path = edit.path, let node = try tree.find(path), !node.isDefault else {
-            throw RESTCONFError(.application, .dataMissing, "there is no such resource", path: edit.path?.xpath, status: 404)
+            throw RESTCONFError(.application, .dataMissing, "there is no such resource", path: edit.path?.xpath)
         }
         guard !node.schema.isKey else {
             throw RESTCONFError(.protocol, .invalidValue, "the key of a list entry cannot be deleted", path: path.xpath)

@@ -16,7 +16,7 @@ struct EditBody {
         }
         tree = DataTree(schema: schema)
         if edit.path == nil, edit.kind != .create {
-            try TextLimits.standard.check(body, edit.encoding)
+            try TextLimits.standard.check(body, edit.encoding, single: true)
             try tree.parse(try Self.datastore(body, edit.encoding), edit.encoding)
             node = nil
             return

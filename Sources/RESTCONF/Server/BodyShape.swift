@@ -5,14 +5,30 @@ package import Foundation
 package enum BodyShape {
     /// - Throws: 413 for a body beyond `limit`, 400 for a document type in XML.
     package static func check(_ body: Data, _ encoding: DataEncoding, limit: Int) throws(RESTCONFError) {
-        let depth = body.withUnsafeBytes { encoding == .json ? json($0, limit) : xml($0, limit) }
-        guard depth >= 0 else {
-            throw RESTCONFError(.protocol, .malformedMessage, "the body has a document type, which no XML of RESTCONF has")
-        }
+        let depth = try encoding == .json ? body.withUnsafeBytes { json($0, limit) } : depth(ofXML: body, limit: limit)
         guard depth <= limit else {
             throw RESTCONFError(.protocol, .tooBig, "the body is nested deeper than \(limit)", status: 413)
         }
     }
+
+    /// What one element may have: a parser looks through all namespaces that are declared around a name.
+    private static let attributes = 128
+
+    /// - Returns: the depth, or some depth beyond `limit`.
+    /// - Throws: 400 for a document type, and for an element with more attributes than anybody needs.
+    static func depth(ofXML text: Data, limit: Int) throws(RESTCONFError) -> Int {
+        let depth = text.withUnsafeBytes { xml($0, limit) }
+        guard depth != documentType else {
+            throw RESTCONFError(.protocol, .malformedMessage, "the text has a document type, which no XML of RESTCONF has")
+        }
+        guard depth != manyAttributes else {
+            throw RESTCONFError(.protocol, .malformedMessage, "an element has more than \(attributes) attributes")
+        }
+        return depth
+    }
+
+    private static let documentType = -1
+    private static let manyAttributes = -2
 
     /// Brackets outside of strings; stops counting beyond the limit.
     private static func json(_ bytes: UnsafeRawBufferPointer, _ limit: Int) -> Int {
@@ -36,17 +52,17 @@ package enum BodyShape {
         return deepest
     }
 
-    /// Start tags less end tags, outside of comments, CDATA sections and instructions. -1: a document type.
+    /// Start tags less end tags, outside of comments, CDATA sections and instructions.
     private static func xml(_ bytes: UnsafeRawBufferPointer, _ limit: Int) -> Int {
         var (depth, deepest, index) = (0, 0, 0)
         while let start = bytes[index...].firstIndex(of: UInt8(ascii: "<")) {
             let rest = UnsafeRawBufferPointer(rebasing: bytes[(start + 1)...])
-            if rest.starts(with: "!DOCTYPE".utf8) { return -1 }
+            if rest.starts(with: "!DOCTYPE".utf8) { return documentType }
             if let (opening, closing) = spans.first(where: { rest.starts(with: $0.0.utf8) }) {
                 index = end(of: closing, in: bytes, from: start + 1 + opening.utf8.count)
                 continue
             }
-            let close = tagEnd(bytes, from: start + 1)
+            guard let close = tagEnd(bytes, from: start + 1) else { return manyAttributes }
             if rest.first == UInt8(ascii: "/") {
                 depth = max(0, depth - 1)
             } else {
@@ -71,13 +87,17 @@ package enum BodyShape {
         return bytes.count
     }
 
-    /// The `>` that ends a tag: not one in an attribute's value.
-    private static func tagEnd(_ bytes: UnsafeRawBufferPointer, from start: Int) -> Int {
+    /// The `>` that ends a tag: not one in an attribute's value. Nil for too many attributes.
+    private static func tagEnd(_ bytes: UnsafeRawBufferPointer, from start: Int) -> Int? {
         var quote: UInt8?
+        var values = 0
         for index in start..<bytes.count {
             let byte = bytes[index]
             if let open = quote {
-                if byte == open { quote = nil }
+                guard byte == open else { continue }
+                quote = nil
+                values += 1
+                if values > attributes { return nil }
             } else if byte == UInt8(ascii: "\"") || byte == UInt8(ascii: "'") {
                 quote = byte
             } else if byte == UInt8(ascii: ">") {

@@ -1,7 +1,7 @@
 // For clients that do not quite speak RFC 8040, as one public controller's driver for QKD nodes does not. Off unless asked for.
 //
 // What is bent, and only then:
-// - a path may end in a slash;
+// - a path may end in a slash, and its first name may be unqualified;
 // - who accepts anything (`*/*`) gets JSON with the members' names unqualified;
 // - `application/json` and `application/xml` are taken and sent, and a body without a Content-Type is looked at;
 // - names in a JSON body may be unqualified, and a POST may wrap what it creates in the container that it is sent to.

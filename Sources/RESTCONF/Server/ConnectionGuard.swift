@@ -36,6 +36,7 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler {
     private var isStreaming = false
     private var closesAfterAnswer = false
     private var isLeaving = false
+    private var hasHungUp = false
     /// Parts of answers that are not with the client's side yet, and when there was progress.
     private var unsent = 0
     private var progress = NIODeadline.now()
@@ -55,7 +56,7 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler {
         // A client that lost its power is noticed within half a minute, even where only comments are sent to it.
         let timeout = ChannelOptions.Types.SocketOption(level: .tcp, name: .init(rawValue: CInt(18 /* TCP_USER_TIMEOUT */)))
         context.channel.setOption(timeout, value: 30_000).whenFailure { _ in }
-        allow(.seconds(Int64(limits.headSeconds)), context) { context.close(promise: nil) }
+        allow(.seconds(Int64(limits.headSeconds)), context) { Self.hangUp(context) }
     }
 
     func handlerRemoved(context: ChannelHandlerContext) { end(context) }
@@ -77,9 +78,10 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler {
             let certificate = try? context.channel.pipeline.syncOperations.nioSSL_peerCertificate()
             connections.identified(context.channel, names: certificate.map(CertificateNames.read) ?? [])
             awaitHead(context, .seconds(Int64(limits.headSeconds)))
-        case ChannelEvent.inputClosed where isStreaming || isLeaving:
-            // Whoever has hung up takes no more events.
-            return context.close(promise: nil)
+        case ChannelEvent.inputClosed:
+            // Whoever has hung up sends no more requests and takes no more events, but still what was asked for.
+            hasHungUp = true
+            if isStreaming || isLeaving || unanswered == 0 { return Self.hangUp(context) }
         default: break
         }
         context.fireUserInboundEventTriggered(event)
@@ -93,7 +95,7 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler {
     }
 
     private func awaitHead(_ context: ChannelHandlerContext, _ time: TimeAmount) {
-        allow(time, context) { context.close(promise: nil) }
+        allow(time, context) { Self.hangUp(context) }
     }
 
     private func awaitBody(_ context: ChannelHandlerContext) {
@@ -178,6 +180,7 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler {
             closesAfterAnswer = closesAfterAnswer || head.headerFields[.connection]?.lowercased() == "close"
         }
         context.write(data, promise: watched(promise, context))
+        if isStreaming, hasHungUp { return Self.hangUp(context) }
         if case .end = part { answered(context) }
     }
 
@@ -185,7 +188,7 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler {
         unanswered -= 1
         isAnswerBegun = false
         isStreaming = false
-        if closesAfterAnswer { return leaveAfterWrites(context) }
+        if closesAfterAnswer || (hasHungUp && unanswered == 0) { return leaveAfterWrites(context) }
         if unanswered == 0 {
             awaitHead(context, .seconds(Int64(limits.idleSeconds)))
         } else if unanswered == 1, isReading {
@@ -195,8 +198,8 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler {
 
     /// Answers without Hummingbird, and leaves. Where an answer has begun there is nothing to say any more.
     private func refuse(_ error: RESTCONFError, _ context: ChannelHandlerContext) {
-        guard !isAnswerBegun else { return context.close(promise: nil) }
-        let body = ByteBuffer(bytes: ErrorDocument.text(error, .json))
+        guard !isAnswerBegun else { return Self.hangUp(context) }
+        let body = ByteBuffer(bytes: ErrorDocument.json(error))
         var head = HTTPResponse(status: .init(code: error.status))
         head.headerFields[.contentType] = DataEncoding.json.mediaType
         head.headerFields[.contentLength] = "\(body.readableBytes)"
@@ -211,7 +214,22 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler {
         isLeaving = true
         context.flush()
         context.close(mode: .output, promise: nil)
-        allow(Self.leaving, context) { context.close(promise: nil) }
+        allow(Self.leaving, context) { Self.hangUp(context) }
+    }
+
+    /// Asked for by whoever knows that a client is too slow.
+    struct HangUp: Sendable {}
+
+    func triggerUserOutboundEvent(context: ChannelHandlerContext, event: Any, promise: EventLoopPromise<Void>?) {
+        guard event is HangUp else { return context.triggerUserOutboundEvent(event, promise: promise) }
+        Self.hangUp(context)
+        promise?.succeed()
+    }
+
+    /// At once: without TLS's farewell, for which a client that takes nothing would be waited for another five seconds.
+    private static func hangUp(_ context: ChannelHandlerContext) {
+        let below = try? context.pipeline.syncOperations.context(handlerType: NIOSSLServerHandler.self)
+        (below ?? context).close(promise: nil)
     }
 
     // MARK: Slow readers
@@ -234,7 +252,7 @@ final class ConnectionGuard: ChannelDuplexHandler, RemovableChannelHandler {
             watch = nil
             guard unsent > 0 else { return }
             let left = progress + .seconds(Int64(limits.answerSeconds)) - .now()
-            if left > .zero { keepWatch(context, left) } else { context.close(promise: nil) }
+            if left > .zero { keepWatch(context, left) } else { Self.hangUp(context) }
         }
     }
 }

@@ -83,7 +83,10 @@ public struct RESTCONFServer: Service {
     private func started(_ port: Int) async {
         let host = configuration.host.contains(":") ? "[\(configuration.host)]" : configuration.host
         let url = (configuration.publicURL ?? "https://\(host):\(port)").trimming("/")
-        do { try await datastore.setState(Monitoring(streams, url: url).json) } catch {
+        do {
+            try await datastore.locateModules(at: url + "/yang")
+            try await datastore.setState(Monitoring(streams, url: url).json)
+        } catch {
             logger.error("the server cannot describe itself: is ietf-restconf-monitoring in the schema?", metadata: ["error": "\(error)"])
         }
         logger.info("RESTCONF listens", metadata: ["address": "\(host):\(port)", "compatibility": "\(configuration.compatibility)"])

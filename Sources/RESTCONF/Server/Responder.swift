@@ -95,7 +95,7 @@ struct Responder: HTTPResponder {
         default: break
         }
         if let rest = path.tail(behind: "/restconf/data/") {
-            return try await data(exchange, try ResourcePath(parsing: rest, schema: datastore.schema))
+            return try await data(exchange, try ResourcePath(parsing: rest, schema: datastore.schema, qualified: !exchange.isLenient))
         }
         if let rest = path.tail(behind: "/restconf/operations/") {
             return try await operation(exchange, try ResourcePath(parsing: rest, schema: datastore.schema))
@@ -125,7 +125,7 @@ struct Responder: HTTPResponder {
         if refusal.closes { headers[.connection] = "close" }
         return Response(
             status: .init(code: refusal.error.status), headers: headers,
-            body: .init(byteBuffer: ByteBuffer(bytes: ErrorDocument.text(refusal.error, encoding))))
+            body: .init(byteBuffer: ByteBuffer(bytes: ErrorDocument.text(refusal.error, encoding, datastore.schema))))
     }
 
     // MARK: Answers

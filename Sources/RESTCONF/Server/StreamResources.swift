@@ -87,7 +87,7 @@ extension Responder {
         let channel = exchange.channel
         let subscriber = try await streams.open(
             stream: name, from: times.from, until: times.until, backlog: exchange.limits.subscriberBacklog,
-            onDrop: { channel.close(promise: nil) })
+            onDrop: { channel.triggerUserOutboundEvent(ConnectionGuard.HangUp(), promise: nil) })
         return Response(status: .ok, headers: headers, body: events(Subscription(subscriber, streams, seat), encoding, exchange))
     }
 

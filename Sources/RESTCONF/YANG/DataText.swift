@@ -11,81 +11,24 @@ struct TextLimits {
 
     static let standard = TextLimits()
 
-    func check(_ text: Data, _ encoding: DataEncoding) throws(RESTCONFError) {
+    /// - Parameter single: the text is one member, or one element, with all that is in it.
+    /// - Throws: 413 `too-big`; 400 `malformed-message` and, for metadata in JSON, `unknown-attribute`.
+    func check(_ text: Data, _ encoding: DataEncoding, single: Bool = false) throws(RESTCONFError) {
         guard text.count <= bytes else {
             throw RESTCONFError(.protocol, .tooBig, "the text has more than \(bytes) bytes")
         }
-        if encoding == .json, text.withUnsafeBytes(hasMetadataJSON) {
-            throw RESTCONFError(.protocol, .unknownAttribute, "metadata (members whose names begin with '@') are not supported")
-        }
-        let tooDeep = text.withUnsafeBytes { encoding == .json ? isTooDeepJSON($0) : isTooDeepXML($0) }
-        if tooDeep { throw RESTCONFError(.protocol, .malformedMessage, "the text nests deeper than \(depth) levels") }
-        guard !text.contains(0) else { throw RESTCONFError(.protocol, .malformedMessage, "the text has a byte of value 0") }
-    }
-
-    private func isTooDeepJSON(_ text: UnsafeRawBufferPointer) -> Bool {
-        var level = 0
-        var inString = false
-        var escaped = false
-        for byte in text {
-            if inString {
-                if escaped { escaped = false } else if byte == 0x5c { escaped = true } else if byte == 0x22 { inString = false }
-                continue
+        switch encoding {
+        case .json:
+            let members = try JSONText.members(of: text, depth: depth)
+            guard !single || members == 1 else {
+                throw RESTCONFError(.protocol, .malformedMessage, "the text has \(members) members instead of one")
             }
-            switch byte {
-            case 0x22: inString = true
-            case 0x5b, 0x7b:
-                level += 1
-                if level > depth { return true }
-            case 0x5d, 0x7d: level -= 1
-            default: break
+        case .xml:
+            guard try BodyShape.depth(ofXML: text, limit: depth) <= depth else {
+                throw RESTCONFError(.protocol, .malformedMessage, "the text nests deeper than \(depth) levels")
             }
+            guard !text.contains(0) else { throw RESTCONFError(.protocol, .malformedMessage, "the text has a byte of value 0") }
         }
-        return false
-    }
-
-    /// Whether a member's name begins with "@" (RFC 7952, section 5.2), or with an escape that could hide one: no name of YANG
-    /// needs escapes. No module here defines metadata that a client may send, and libyang 2.1 stumbles over some that are malformed.
-    private func hasMetadataJSON(_ text: UnsafeRawBufferPointer) -> Bool {
-        var isOpen = false
-        var isEscaped = false
-        var isSuspect = false
-        var previous: UInt8 = 0
-        for byte in text {
-            if isOpen {
-                if previous == 0x22 { isSuspect = byte == 0x40 || byte == 0x5c }
-                if isEscaped { isEscaped = false } else if byte == 0x5c { isEscaped = true } else if byte == 0x22 { isOpen = false }
-                previous = 0
-            } else if byte == 0x22 {
-                (isOpen, isSuspect, previous) = (true, false, byte)
-            } else if byte == 0x3a, isSuspect {
-                return true
-            } else if ![0x20, 0x09, 0x0a, 0x0d].contains(byte) {
-                isSuspect = false
-            }
-        }
-        return false
-    }
-
-    /// Counts tags; what looks like one in a comment counts too, which only refuses what nobody needs.
-    private func isTooDeepXML(_ text: UnsafeRawBufferPointer) -> Bool {
-        var level = 0
-        var tag = false
-        var opening = false
-        var previous: UInt8 = 0
-        for byte in text {
-            if previous == 0x3c {
-                opening = byte != 0x2f && byte != 0x21 && byte != 0x3f
-                level += opening ? 1 : byte == 0x2f ? -1 : 0
-                if level > depth { return true }
-                tag = true
-            } else if byte == 0x3e, tag {
-                if opening, previous == 0x2f { level -= 1 }
-                tag = false
-            }
-            previous = byte
-        }
-        return false
     }
 }
 

@@ -14,7 +14,7 @@ extension YANGSchema {
             try requireNotification(name)
             let tree = DataTree(schema: self)
             let text = Data("{\"\(name)\":\(contents)}".utf8)
-            try TextLimits.standard.check(text, .json)
+            try TextLimits.standard.check(text, .json, single: true)
             let node = try tree.parseOperation(text, .json, LYD_TYPE_NOTIF_YANG, under: nil)
             guard node == tree.first, node.pointee.next == nil, lyd_validate_op(node, nil, LYD_TYPE_NOTIF_YANG, nil) == LY_SUCCESS else {
                 throw libyangError(context, "the notification is not valid")
@@ -56,7 +56,7 @@ struct OperationMessage {
     func input(_ body: Data?, _ encoding: DataEncoding) throws(RESTCONFError) -> String {
         let text: Data
         if let body, !body.isEmpty {
-            try TextLimits.standard.check(body, encoding)
+            try TextLimits.standard.check(body, encoding, single: true)
             text = try MessageText.rename(body, encoding, from: "input", to: operation.name, module: operation.module)
         } else {
             text = Data("{\"\(operation.module):\(operation.name)\":{}}".utf8)

@@ -170,12 +170,41 @@ extension YANGSchema {
     }
 
     /// The YANG library (RFC 8525) of this schema, as state data.
-    func yangLibrary() throws(RESTCONFError) -> DataTree {
+    /// - Parameter url: below which a server has the modules' texts (RFC 8040, section 3.7): `url/name@revision`.
+    func yangLibrary(textsAt url: String? = nil) throws(RESTCONFError) -> DataTree {
         var root: DataNode?
         guard cyang_yang_library(context, &root, contentID) == LY_SUCCESS else {
             throw libyangError(context, "the YANG library cannot be written")
         }
-        return DataTree(schema: self, first: root)
+        let tree = DataTree(schema: self, first: root)
+        for node in tree.roots { try locate(node, url) }
+        return tree
+    }
+
+    /// libyang names files of this machine, which are nobody's business and can be read by nobody.
+    private func locate(_ node: DataNode, _ url: String?) throws(RESTCONFError) {
+        var name: String?
+        var revision: String?
+        var old: [DataNode] = []
+        for child in Array(node.children) {
+            switch child.schema.name {
+            case "location",
+                "schema" where child.schema.hasType(LYS_LEAF, LYS_LEAFLIST):
+                old.append(child)
+            case "name": name = child.value
+            case "revision": revision = child.value
+            default: try locate(child, url)
+            }
+        }
+        old.forEach { lyd_free_tree($0) }
+        // Modules have names and revisions, and so have submodules, whose texts are not served.
+        guard let url, let name, let revision, ly_ctx_get_module(context, name, revision.isEmpty ? nil : revision) != nil else { return }
+        let isNew = ["module", "import-only-module"].contains(node.schema.name) && node.parentNode?.schema.name == "module-set"
+        guard isNew || node.parentNode?.schema.name == "modules-state" else { return }
+        let place = "\(url)/\(name)\(revision.isEmpty ? "" : "@" + revision)"
+        guard lyd_new_term(node, nil, isNew ? "location" : "schema", place, 0, nil) == LY_SUCCESS else {
+            throw libyangError(context, "the YANG library cannot be written")
+        }
     }
 }
 

@@ -52,6 +52,18 @@ private let bench = "lab-bench:bench"
                 return
             }
             await rig.stop()
+            // Section 2.3: a certificate of the right authority that names another host.
+            try rig.pki.issue("elsewhere", onLoopback: false)
+            try await rig.start(certificate: "elsewhere")
+            for host in ["127.0.0.1", "localhost"] {
+                let wrong = try RESTCONFClient(base: "https://\(host):\(rig.port)", files: rig.pki.files("controller"))
+                let error = await #expect(throws: RESTCONFClientError.self) { try await wrong.get("") }
+                guard case .unreachable = error else {
+                    Issue.record("\(host): \(String(describing: error))")
+                    continue
+                }
+            }
+            await rig.stop()
             let alone = await #expect(throws: RESTCONFClientError.self) { try await rig.client().get("") }
             #expect(alone?.status == nil)
         }

@@ -124,7 +124,7 @@ import Testing
         for path in ["test-shop:shop/shelf=a,1", "test-shop:shop/tag=a", "test-shop:shop/motto", "test-shop:shop/shelf=a,2/label"] {
             let error = await refusal(.remove, path)
             #expect(error?.tag == .dataMissing)
-            #expect(error?.status == 404)
+            #expect(error?.status == 409)
         }
         #expect(await refusal(.remove, "test-shop:shop/shelf=a,2/row")?.status == 400)
         #expect(await refusal(.remove, nil)?.status == 405)

@@ -23,8 +23,10 @@ final class ServerRawClient: Sendable {
         func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
     }
 
-    /// - Parameter files: nil for a bare TCP connection.
-    init(port: Int, files: TLSFiles?) async throws {
+    /// - Parameters:
+    ///   - files: nil for a bare TCP connection.
+    ///   - receiveBuffer: bytes that the kernel takes before anybody reads; it may be many megabytes otherwise.
+    init(port: Int, files: TLSFiles?, receiveBuffer: Int? = nil) async throws {
         let collector = Collector()
         var context: NIOSSLContext?
         if let files {
@@ -36,7 +38,12 @@ final class ServerRawClient: Sendable {
             context = try NIOSSLContext(configuration: configuration)
         }
         let tls = context
-        channel = try await ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+        var bootstrap = ClientBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+        if let receiveBuffer {
+            bootstrap = bootstrap.channelOption(.socketOption(.so_rcvbuf), value: SocketOptionValue(receiveBuffer))
+        }
+        channel =
+            try await bootstrap
             .channelInitializer { channel in
                 channel.eventLoop.makeCompletedFuture {
                     if let tls {
@@ -58,6 +65,7 @@ final class ServerRawClient: Sendable {
 
     /// Stops reading, as a client does that has gone to sleep.
     func pause() async throws { try await channel.setOption(ChannelOptions.autoRead, value: false).get() }
+    func resume() async throws { try await channel.setOption(ChannelOptions.autoRead, value: true).get() }
     func close() async { try? await channel.close() }
 
     /// Waits until the server has hung up.

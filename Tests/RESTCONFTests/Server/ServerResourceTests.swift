@@ -99,7 +99,7 @@ private let bench = "/restconf/data/lab-bench:bench"
             #expect(try await rig.curl(bench + "/title", as: "operator").text == #"{"lab-bench:title":"second"}"#)
             #expect(try await rig.curl(bench + "/link=new", as: "controller", ["-X", "DELETE"]).status == 204)
             let gone = try await rig.curl(bench + "/link=new", as: "controller", ["-X", "DELETE"])
-            #expect(gone.tag == "data-missing" && gone.status == 404, "\(gone)")
+            #expect(gone.tag == "data-missing" && gone.status == 409, "\(gone)")
             let absent = try await rig.curl(bench + "/link=new", as: "operator")
             #expect(absent.status == 404 && absent.tag == "invalid-value", "\(absent)")
         }
@@ -263,6 +263,9 @@ private let bench = "/restconf/data/lab-bench:bench"
             let post = try await rig.curl(bench + "/", as: "controller", body)
             #expect(post.status == 201, "\(post)")
             #expect(try await rig.curl(bench + "/link=c1/", as: "operator").status == 200)
+            // The first name without its module, too.
+            let bare = try await rig.curl("/restconf/data/bench/link=c1/", as: "operator")
+            #expect((bare.json["link"] as? [[String: Any]])?.first?["name"] as? String == "c1", "\(bare)")
             let put = try await rig.curl(
                 bench + "/link=c1", as: "controller",
                 ["-X", "PUT", "-H", "Content-Type: application/json", "-d", #"{"link":[{"name":"c1","loss":"2.0"}]}"#])
@@ -271,6 +274,7 @@ private let bench = "/restconf/data/lab-bench:bench"
         try await ServerRig.serving { rig in
             try await rig.fill()
             #expect(try await rig.curl(bench + "/", as: "operator").status == 400)
+            #expect(try await rig.curl("/restconf/data/bench", as: "operator").tag == "unknown-element")
             #expect(try await rig.curl(bench, as: "operator").json["lab-bench:bench"] != nil)
             #expect(try await rig.curl(bench, as: "controller", body).status == 415)
         }

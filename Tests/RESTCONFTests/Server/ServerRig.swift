@@ -102,10 +102,12 @@ struct ServerPKI {
         for name in names { try issue(name) }
     }
 
-    func issue(_ common: String, alternatives: [String]? = nil) throws {
+    /// - Parameter onLoopback: it vouches for 127.0.0.1, too.
+    func issue(_ common: String, alternatives: [String]? = nil, onLoopback: Bool = true) throws {
         let own = P256.Signing.PrivateKey()
         let certificate = try make(
-            subject: try DistinguishedName { CommonName(common) }, key: own.publicKey, authority: false, names: alternatives ?? [common])
+            subject: try DistinguishedName { CommonName(common) }, key: own.publicKey, authority: false, names: alternatives ?? [common],
+            onLoopback: onLoopback)
         try scratch.write(certificate.serializeAsPEM().pemString + "\n", "\(folder)/\(common).crt")
         try scratch.write(own.pemRepresentation + "\n", "\(folder)/\(common).key")
     }
@@ -116,7 +118,7 @@ struct ServerPKI {
     }
 
     private func make(
-        subject: DistinguishedName, key public: P256.Signing.PublicKey, authority: Bool, names: [String]
+        subject: DistinguishedName, key public: P256.Signing.PublicKey, authority: Bool, names: [String], onLoopback: Bool = true
     ) throws -> Certificate {
         let address = GeneralName.ipAddress(ASN1OctetString(contentBytes: [127, 0, 0, 1]))
         return try Certificate(
@@ -126,7 +128,7 @@ struct ServerPKI {
                 if authority {
                     Critical(BasicConstraints.isCertificateAuthority(maxPathLength: nil))
                 } else {
-                    SubjectAlternativeNames(names.map { .dnsName($0) } + [address])
+                    SubjectAlternativeNames(names.map { .dnsName($0) } + (onLoopback ? [address] : []))
                 }
             }, issuerPrivateKey: .init(key))
     }
@@ -153,7 +155,7 @@ final class ServerRig: Sendable {
         try scratch.write(benchModule, "yang/lab-bench.yang")
         schema = try YANGSchema(
             folders: [scratch.path + "/yang", Self.root + "/yang"],
-            modules: ["lab-bench", "ietf-yang-library", "ietf-restconf-monitoring", "ietf-restconf"])
+            modules: ["lab-bench", "ietf-yang-library", "ietf-restconf-monitoring", "ietf-restconf", "ietf-netconf-with-defaults"])
         datastore = try Datastore(schema: schema, folder: scratch.path + "/data", target: WillingTarget())
         streams = EventStreams(
             schema: schema, streams: [EventStream(name: "nothing", description: "carries nothing") { _ in false }],
@@ -169,12 +171,13 @@ final class ServerRig: Sendable {
 
     /// Starts the server and waits until it listens.
     func start(
-        port: Int = 0, limits: RESTCONFLimits = RESTCONFLimits(), compatibility: Bool = false, logger: Logger = ServerRig.silent
+        port: Int = 0, limits: RESTCONFLimits = RESTCONFLimits(), compatibility: Bool = false, certificate: String = "node",
+        logger: Logger = ServerRig.silent
     ) async throws {
         let (ports, out) = AsyncStream.makeStream(of: Int.self)
         let server = RESTCONFServer(
             configuration: .init(
-                host: "127.0.0.1", port: port, files: pki.files("node"), access: access, limits: limits, compatibility: compatibility),
+                host: "127.0.0.1", port: port, files: pki.files(certificate), access: access, limits: limits, compatibility: compatibility),
             datastore: datastore, streams: streams, logger: logger, onRunning: { out.yield($0) })
         let task = Task {
             defer { out.finish() }

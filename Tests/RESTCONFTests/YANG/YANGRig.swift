@@ -66,3 +66,22 @@ enum YANGRig {
 
     static func json(_ text: String) throws -> NSDictionary { try json(Data(text.utf8)) }
 }
+
+/// Random inputs that are the same in every run, unless SDQKD_SEED asks for others: what has failed can be run again. SplitMix64.
+struct SeededGenerator: RandomNumberGenerator {
+    let seed: UInt64
+    private var state: UInt64
+
+    init() {
+        seed = ProcessInfo.processInfo.environment["SDQKD_SEED"].flatMap(UInt64.init) ?? 8040
+        state = seed
+    }
+
+    mutating func next() -> UInt64 {
+        state &+= 0x9e37_79b9_7f4a_7c15
+        var word = state
+        word = (word ^ (word >> 30)) &* 0xbf58_476d_1ce4_e5b9
+        word = (word ^ (word >> 27)) &* 0x94d0_49bb_1331_11eb
+        return word ^ (word >> 31)
+    }
+}
