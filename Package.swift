@@ -153,6 +153,9 @@ let house: [House] = [
     // tests' own
     House(
         name: "usb-exercise", kind: .program, imports: ["QKDModel", "Transport", "Instruments"], folder: "Tests/Programs"),
+    House(
+        name: "agent-bench", kind: .program, imports: ["RESTCONF", "SDNAgent"], outside: [argumentParser, logging],
+        folder: "Tests/Programs"),
     House(name: "QKDTesting", imports: ["QKDModel", "Transport"]),
 ]
 

@@ -19,7 +19,7 @@ extension BenchSection {
 struct Bench: Sendable {
     static let sections: [any BenchSection.Type] = [
         DecoderSection.self, PackageSection.self, PrivacyAmplificationSection.self, AuthenticationSection.self, EstimationSection.self,
-        EmulatorSection.self, LabSection.self, MemorySection.self,
+        EmulatorSection.self, AgentSection.self, LabSection.self, MemorySection.self,
     ]
 
     /// Symbols per second that have to be kept up with.
