@@ -188,7 +188,7 @@ import Testing
     @Test(arguments: [
         ("\"added-loss\"", -109), ("\"added-loss\",-3", -222), ("\"slow-answers\",-1", -222), ("\"saturation\",0", -222),
         ("\"excess-noise\",-.1", -222), ("\"overrun\",1.5", -222), ("\"overrun\",0", -222), ("\"hang\"", -109),
-        ("\"hang\",1e9", -222), ("\"fibre-cut\",1", -222), ("\"unplug\"", -224), ("\"replug\"", -224), ("\"slip\",.5", -222),
+        ("\"hang\",1e9", -222), ("\"fibre-cut\",2", -222), ("\"unplug\"", -224), ("\"replug\"", -224), ("\"slip\",.5", -222),
     ])
     func valuesThatMakeNoSenseAreRefused(fault: String, number: Int) throws {
         let receiver = try Rig().receiver

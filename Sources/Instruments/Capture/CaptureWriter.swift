@@ -20,7 +20,7 @@ public final class CaptureWriter {
         guard fd >= 0 else {
             let exists = errno == EEXIST
             throw CaptureError.cannotWrite(
-                path: path, reason: exists ? "it exists already: choose another name, or say --force" : String(cString: strerror(errno)))
+                path: path, reason: exists ? "it exists already: choose another name" : String(cString: strerror(errno)))
         }
         do { try writeHeader() } catch {
             // No stub of a file stays behind.

@@ -122,10 +122,8 @@ public struct FrameCollection: Sendable {
     /// - Returns: `nil` when none will.
     private func next(allLost: UInt64) async throws -> SymbolFrame? {
         try await withThrowingTaskGroup(of: SymbolFrame?.self) { group in
-            group.addTask {
-                guard let frame = try await stream.next() else { throw InstrumentError.streamFailed(reason: "it ended early") }
-                return frame
-            }
+            // A stream that ends by itself knows that nothing more comes.
+            group.addTask { try await stream.next() }
             group.addTask {
                 try await Watch(module: module, stream: stream, allLost: allLost, patience: patience).wait()
                 return nil

@@ -258,7 +258,7 @@ public enum FaultKind: String, Sendable, CaseIterable {
         public func allow(_ value: Double) -> Bool {
             switch self {
             // Where seconds follow, something must stand before them.
-            case .none: value == 0
+            case .none: value == 0 || value == 1
             case .real(let range, _): range.contains(value)
             case .whole(let range, _): range.contains(value) && value == value.rounded()
             }
@@ -266,7 +266,7 @@ public enum FaultKind: String, Sendable, CaseIterable {
 
         public var words: String {
             switch self {
-            case .none: "no value, or 0"
+            case .none: "no value, or 0 or 1"
             case .real(let range, let unit): "from \(Outcome.formatted(range.lowerBound)) to \(Outcome.formatted(range.upperBound)) \(unit)"
             case .whole(let range, let unit):
                 "a whole number of \(unit) from \(Outcome.formatted(range.lowerBound)) to \(Outcome.formatted(range.upperBound))"
