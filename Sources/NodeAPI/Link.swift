@@ -9,6 +9,7 @@
 //   POST /links/:id/enable    LinkStatus
 //   POST /links/:id/disable   LinkStatus                 the running block ends first
 //   POST /links/:id/remove    LinkStatus                 as it was before
+//   POST /links/:id/acknowledge LinkStatus               alarms that last until somebody has seen them are over
 //   POST /links/:id/secret    LinkSecretRequest -> LinkStatus     installs a secret file of this machine
 //   GET  /devices             [LinkDevice]
 //   GET  /peers, POST /peers, DELETE /peers/:id          LinkPeers.swift
@@ -34,6 +35,7 @@ public enum LinkRoutes {
     public static let disable = "/links/:id/disable"
     public static let remove = "/links/:id/remove"
     public static let secret = "/links/:id/secret"
+    public static let acknowledge = "/links/:id/acknowledge"
     public static let events = "/events"
 }
 
@@ -138,6 +140,13 @@ public struct LinkStatus: Codable, Sendable, Equatable {
     public var last: LinkBlock?
     public var blocksDeposited = 0
     public var blocksVoid = 0
+    /// Blocks that were given up because a machine was too slow, and why the last one was; slots that lost symbols.
+    public var blocksSkipped = 0
+    public var skipReason = ""
+    public var slotsOverrun = 0
+    /// Of the running block: seconds by stage so far (`LinkBlock.stages`), and the bits it is expected to give.
+    public var stages: [String: Double] = [:]
+    public var expectedBits: Int?
     public var bitsDeposited = 0
     /// Committed blocks that the key store has not taken yet.
     public var pendingDeposits = 0
@@ -148,6 +157,9 @@ public struct LinkStatus: Codable, Sendable, Equatable {
     /// Authentication key left per direction, bytes.
     public var padForward: Int?
     public var padBackward: Int?
+    /// Connections that ended because bytes were changed, lost or injected; connections that were cut.
+    public var tamperings = 0
+    public var interruptions = 0
     public var alarms: [LinkAlarmStatus] = []
     public var performance = LinkPerformance()
 
@@ -184,7 +196,7 @@ public struct LinkPerformance: Codable, Sendable, Equatable {
 }
 
 public struct LinkAlarmStatus: Codable, Sendable, Equatable {
-    /// `pad`, `no-key`, `verification`, `tampering`, `channel`, `calibration`, `provenance`, `deposit`.
+    /// One of the table in docs/operating.md.
     public var kind: String
     public var severity: Severity
     public var text: String
@@ -236,6 +248,21 @@ public struct LinkBlock: Codable, Sendable, Equatable {
     /// JSON text of the block's accounting record (docs/security-accounting.md), for `scripts/recompute-key-length`. Only in the
     /// answer of `GET /links/:id/blocks`.
     public var accounting: String?
+    public var code = ""
+    /// Decoded frames by the rounds of disclosure they took: at once, after one, ...; `framesFailed` were disclosed whole.
+    public var framesInRound: [Int] = []
+    /// What these rounds are charged with, a part of `disclosedBits`.
+    public var disclosureBits = 0
+    /// `secretBits` by the other frame-error convention, in which failed frames' share of the Holevo bound is given back; printed, never used.
+    public var secretBitsSelecting = 0
+    /// Seconds of work and waiting at this end by stage: `turn`, `opening`, `acquisition`, `alignment`, `encode`, `decode`, `channel`,
+    /// `verification`, `estimation`, `amplification`, `deposit`. They run side by side.
+    public var stages: [String: Double] = [:]
+    /// On the classical channel, this end's view.
+    public var bytesSent: UInt64 = 0
+    public var bytesReceived: UInt64 = 0
+    /// Bits on the classical channel, both ways, per secret bit; absent where there is no key.
+    public var trafficPerSecretBit: Double?
 
     public init(
         block: BlockID, began: Date, ended: Date, symbols: UInt64, framesDecoded: Int, framesFailed: Int, frameErrorRate: Double,
@@ -324,8 +351,12 @@ public struct LinkPlan: Codable, Sendable, Equatable {
     public var device: String
     public var path: String?
     public var lossDB: Double?
+    /// A reconciliation code's name, or `auto`: the two ends choose.
     public var code: String
+    /// Absent: chosen.
     public var efficiency: Double?
+    /// Modulation variance, SNU per quadrature; absent: chosen.
+    public var variance: Double?
     public var blockSymbols: Int
     public var slotSymbols: Int
     public var weight: Double?

@@ -12,6 +12,8 @@ public enum QuantumLinkError: Error, Equatable, CustomStringConvertible {
     case wrongPeer(String)
     /// A tag that does not fit what was received: bytes were changed, lost, repeated or injected.
     case tagFailed(purpose: String)
+    /// Messages that the far end sent and that never came, or came and were never sent.
+    case messagesLost(sent: UInt64, received: UInt64)
     /// The channel is closed.
     case closed(String)
     /// No answer in time.
@@ -40,6 +42,8 @@ public enum QuantumLinkError: Error, Equatable, CustomStringConvertible {
         case .wrongPeer(let what): "the far end is not the configured one: \(what)"
         case .tagFailed(let purpose):
             "the \(purpose) tag does not match what was received: the channel was tampered with, or the secrets differ"
+        case .messagesLost(let sent, let received):
+            "the far end had sent \(sent) messages and \(received) came: the channel was tampered with"
         case .closed(let why): "the classical channel is closed: \(why)"
         case .timedOut(let what): "no answer in time: \(what)"
         case .padExhausted(let link): "link \(link) has used up its authentication key: run 'qkdctl secret install' at both ends"

@@ -21,6 +21,21 @@ struct LinkdConfiguration: Decodable, Sendable {
         /// A path, or a bare name where there is a secrets folder. Absent: installed already.
         var secret: String?
     }
+    /// A number, or `auto`: what gives the longest key.
+    struct Chosen: Decodable, Sendable {
+        var number: Double?
+
+        init(_ number: Double?) { self.number = number }
+
+        init(from decoder: any Decoder) throws {
+            let container = try decoder.singleValueContainer()
+            if let number = try? container.decode(Double.self) {
+                self.number = number
+            } else if try container.decode(String.self) != LinkSettings.automatic {
+                throw DecodingError.dataCorruptedError(in: container, debugDescription: "a number or auto is meant")
+            }
+        }
+    }
     struct Link: Decodable, Sendable {
         var id: LinkID
         var peer: NodeID
@@ -28,8 +43,11 @@ struct LinkdConfiguration: Decodable, Sendable {
         var device: String
         var path: String?
         var loss_db: Double?
-        var code: String
-        var efficiency: Double?
+        /// A code's name; absent or `auto`: the two ends choose.
+        var code: String?
+        var efficiency: Chosen?
+        /// Modulation variance, SNU.
+        var variance: Chosen?
         var block_symbols: Int
         var slot_symbols: Int
         var weight: Double?
@@ -70,8 +88,9 @@ struct LinkdConfiguration: Decodable, Sendable {
         .init(
             settings: LinkSettings(
                 identity: LinkIdentity(node: node, peer: link.peer, link: link.id, role: link.role), path: link.path ?? "",
-                loss: Decibels(link.loss_db ?? 6), code: link.code, efficiency: link.efficiency ?? 0.92, blockSymbols: link.block_symbols,
-                slotSymbols: link.slot_symbols, weight: link.weight ?? 1, epsilon: link.epsilon ?? 1e-10,
+                loss: Decibels(link.loss_db ?? 6), code: link.code ?? LinkSettings.automatic, efficiency: link.efficiency?.number,
+                variance: link.variance?.number, blockSymbols: link.block_symbols, slotSymbols: link.slot_symbols, weight: link.weight ?? 1,
+                epsilon: link.epsilon ?? 1e-10,
                 calibrationRatio: link.calibration_ratio ?? 0.5,
                 driftAllowance: link.drift_allowance ?? 0), device: link.device)
     }
@@ -81,7 +100,8 @@ struct LinkdConfiguration: Decodable, Sendable {
         link(
             Link(
                 id: id, peer: plan.peer, role: plan.role, device: plan.device, path: plan.path, loss_db: plan.lossDB, code: plan.code,
-                efficiency: plan.efficiency, block_symbols: plan.blockSymbols, slot_symbols: plan.slotSymbols, weight: plan.weight,
+                efficiency: .init(plan.efficiency), variance: .init(plan.variance), block_symbols: plan.blockSymbols,
+                slot_symbols: plan.slotSymbols, weight: plan.weight,
                 epsilon: plan.epsilon, calibration_ratio: plan.calibrationRatio, drift_allowance: plan.driftAllowance))
     }
 

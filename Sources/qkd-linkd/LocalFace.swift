@@ -46,6 +46,11 @@ struct LocalFace: Sendable {
     private func addSwitches(_ routes: inout LocalRoutes) {
         routes.post(LinkRoutes.enable) { (_: LocalNothing, request: LocalRequest) in try await enable(true, request) }
         routes.post(LinkRoutes.disable) { (_: LocalNothing, request: LocalRequest) in try await enable(false, request) }
+        routes.post(LinkRoutes.acknowledge) { (_: LocalNothing, request: LocalRequest) in
+            let id = try id(request)
+            try await refusing { try await service.acknowledge(id) }
+            return try await link(id)
+        }
         routes.post(LinkRoutes.secret) { (body: LinkSecretRequest, request: LocalRequest) in
             let id = try id(request)
             try await refusing { try await service.installSecret(path: body.path, on: id) }
@@ -187,6 +192,7 @@ extension LinkPlan {
             path: settings.path.isEmpty ? nil : settings.path,
             lossDB: settings.loss.value, code: settings.code, efficiency: settings.efficiency, blockSymbols: settings.blockSymbols,
             slotSymbols: settings.slotSymbols, weight: settings.weight, epsilon: settings.epsilon)
+        variance = settings.variance
         (calibrationRatio, driftAllowance) = (settings.calibrationRatio, settings.driftAllowance)
     }
 }
@@ -228,8 +234,11 @@ extension LinkStatus {
         (calibrationSymbols, darkAge, shotAge) = (snapshot.calibrationSymbols, snapshot.darkAge, snapshot.shotAge)
         (shotNoise, electronicNoise) = (snapshot.shotNoise, snapshot.electronicNoise)
         last = snapshot.last.map { LinkBlock($0) }
+        (blocksSkipped, skipReason, slotsOverrun) = (snapshot.blocksSkipped, snapshot.skipReason, snapshot.slotsOverrun)
+        (stages, expectedBits) = (snapshot.stages, snapshot.expectedBits)
         (blocksDeposited, blocksVoid, bitsDeposited) = (snapshot.blocksDeposited, snapshot.blocksVoid, snapshot.bitsDeposited)
         pendingDeposits = snapshot.pendingDeposits
+        (tamperings, interruptions) = (snapshot.tamperings, snapshot.interruptions)
         (keyRate, wallRate, deviceSeconds) = (snapshot.keyRate, snapshot.wallRate, snapshot.deviceSeconds)
         (padForward, padBackward) = (snapshot.padForward, snapshot.padBackward)
         alarms = snapshot.alarms.map { LinkAlarmStatus(kind: $0.kind, severity: $0.severity, text: $0.text, since: $0.since) }
@@ -249,6 +258,10 @@ extension LinkBlock {
             rawBits: report.rawBits, disclosedBits: report.disclosedBits, holevoBits: report.holevoBits, secretBits: report.secretBits,
             padBits: report.padBits, tagBitsSpent: report.tagBitsSpent, depositedBits: report.depositedBits, limitedBy: report.limitedBy,
             terms: report.terms, provenance: report.provenance, deviceSeconds: report.deviceSeconds)
+        (code, framesInRound, disclosureBits) = (report.code, report.framesInRound, report.disclosureBits)
+        secretBitsSelecting = report.secretBitsSelecting
+        (stages, bytesSent, bytesReceived) = (report.work.stages.seconds, report.work.bytesSent, report.work.bytesReceived)
+        if secretBits > 0 { trafficPerSecretBit = 8 * Double(bytesSent + bytesReceived) / Double(secretBits) }
         if withAccounting { accounting = report.accounting }
     }
 }

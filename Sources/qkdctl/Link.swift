@@ -10,7 +10,9 @@ import QKDModel
 struct LinkCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "link", abstract: "Look at quantum links, switch them on and off.",
-        subcommands: [Status.self, Watch.self, Blocks.self, Enable.self, Disable.self, Peers.self, AddPeer.self, RemovePeer.self])
+        subcommands: [
+            Status.self, Watch.self, Blocks.self, Enable.self, Disable.self, Acknowledge.self, Peers.self, AddPeer.self, RemovePeer.self,
+        ])
 
     struct Face: ParsableArguments {
         @Option(help: "Socket of qkd-linkd.")
@@ -87,6 +89,15 @@ struct LinkCommand: AsyncParsableCommand {
         @Argument(help: "The link's id.")
         var link: String
         func run() async throws { try await LinkCommand.post("disable", link, face) }
+    }
+
+    struct Acknowledge: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            abstract: "Say that a link's lasting alarms were seen, and that its receiver is right as it is now.")
+        @OptionGroup var face: Face
+        @Argument(help: "The link's id.")
+        var link: String
+        func run() async throws { try await LinkCommand.post("acknowledge", link, face) }
     }
 
     struct Peers: AsyncParsableCommand {
@@ -206,6 +217,9 @@ enum LinkText {
         lines.append(
             "  \(link.blocksDeposited) blocks, \(link.bitsDeposited) bits, \(format(link.keyRate, 0)) b/s of device time, "
                 + "\(format(link.wallRate, 0)) b/s on the wall; pads \(link.padForward ?? 0) and \(link.padBackward ?? 0) bytes")
+        if link.blocksSkipped > 0 || link.slotsOverrun > 0 {
+            lines.append("  too slow: \(link.blocksSkipped) blocks skipped, \(link.slotsOverrun) slots lost symbols; \(link.skipReason)")
+        }
         for alarm in link.alarms { lines.append("  \(alarm.severity.rawValue) \(alarm.kind): \(alarm.text)") }
         return lines
     }
@@ -216,10 +230,24 @@ enum LinkText {
             "  T \(format(block.transmittance, 5)) (at least \(format(block.transmittanceWorst, 5))), "
                 + "xi \(format(block.excessNoise, 5)) (at most \(format(block.excessNoiseWorst, 5))) SNU, "
                 + "SNR \(format(block.snr, 4)), beta \(format(block.reconciliationEfficiency, 4)), \(block.calibrationSymbols) calibration symbols",
-            "  raw \(block.rawBits) - disclosed \(block.disclosedBits) - Holevo \(block.holevoBits) - finite size = secret \(block.secretBits) bits",
+            "  \(block.code): \(rounds(block)); \(block.disclosureBits) bits charged for rounds",
+            "  raw \(block.rawBits) - disclosed \(block.disclosedBits) - Holevo \(block.holevoBits) - finite size = secret \(block.secretBits) bits "
+                + "(conservative; \(block.secretBitsSelecting) if failed frames' share were given back)",
             "  secret \(block.secretBits) - pads \(block.padBits) = deposited \(block.depositedBits) bits (\(block.provenance.rawValue), "
                 + "epsilon \(block.epsilon)); \(block.limitedBy)",
+            "  seconds: \(stages(block.stages)); channel \(block.bytesSent) bytes out, \(block.bytesReceived) in"
+                + (block.trafficPerSecretBit.map { ", \(format($0, 0)) bits per secret bit" } ?? ""),
         ]
+    }
+
+    private static func rounds(_ block: LinkBlock) -> String {
+        let after = block.framesInRound.enumerated().dropFirst().filter { $0.element > 0 }.map { "\($0.element) after round \($0.offset)" }
+        return (["\(block.framesInRound.first ?? 0) frames decoded at once"] + after + ["\(block.framesFailed) disclosed whole"])
+            .joined(separator: ", ")
+    }
+
+    private static func stages(_ stages: [String: Double]) -> String {
+        stages.sorted { $0.value > $1.value }.map { "\($0.key) \(format($0.value, 2))" }.joined(separator: ", ")
     }
 
     private static func format(_ value: Double, _ digits: Int) -> String { String(format: "%.\(digits)f", value) }

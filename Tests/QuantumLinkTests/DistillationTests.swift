@@ -3,6 +3,7 @@
 import Foundation
 import KeyMaterial
 import NIOCore
+import PostProcessing
 import QKDModel
 import QuantumLink
 import Synchronization
@@ -34,10 +35,54 @@ struct DistillationTests {
             #expect(abs(report.transmittance - 0.5) < 0.01)
             #expect(abs(report.excessNoise - 0.002) < 5 * (report.terms["xi_error"] ?? 0))
             #expect(report.provenance == .emulated)
+            // Where its time went, and what it cost on the channel: more than a byte and a half per quadrature came in.
+            for stage in ["decode", "acquisition", "channel", "verification", "estimation", "amplification", "deposit", "opening"] {
+                #expect((report.work.stages.seconds[stage] ?? 0) > 0, "\(stage)")
+            }
+            #expect(report.work.bytesReceived > 3 * report.symbols && report.work.bytesSent > 10_000)
+        }
+        let there = try #require(bench.receiver.context.monitor.blocks.first)
+        for stage in ["encode", "acquisition", "verification", "amplification", "deposit"] {
+            #expect((there.work.stages.seconds[stage] ?? 0) > 0, "\(stage)")
         }
         // What blocks spent came back: both pads stand where they began, and the cursors have moved.
         let account = try #require(try bench.transmitter.database.epochs(of: LinkBench.link).first).account()
         #expect(account.remaining > 32000)
+    }
+
+    @Test("Frames that do not decode get more bits in rounds, both ends charge them, and the keys are equal")
+    func disclosure() async throws {
+        let bench = try LinkBench(SyntheticChannel(seed: 51), efficiency: 0.952)
+        await bench.run { $0.blocksDeposited >= 1 && $1.blocksDeposited >= 1 }
+        try expectEqual(bench, atLeast: 1)
+        let ends = [bench.transmitter, bench.receiver].map { $0.context.monitor.blocks }
+        let report = try #require(ends[0].first { $0.secretBits > 0 })
+        #expect(ends[1].first { $0.block == report.block }?.accounting == report.accounting)
+        let rounds = report.framesInRound.enumerated().reduce(0) { $0 + $1.offset * $1.element }
+        #expect(rounds > 0 && report.framesInRound.reduce(0, +) == report.framesDecoded)
+        let code = try ReconciliationCode.named(report.code)
+        #expect(report.disclosureBits == rounds * (code.disclosureBits + 1))
+        // What rounds tell is in the balance, and saving frames lost none of them.
+        #expect(report.terms["observed"] == Double(8 * report.framesDecoded + 6 * rounds + 128))
+        #expect(Double(report.disclosedBits) > Double(report.framesDecoded * code.syndromeBits + report.disclosureBits))
+        #expect(report.framesFailed <= 2)
+    }
+
+    @Test("Left to themselves the two ends choose a code, its efficiency and the modulation, and get about what they expected")
+    func chosen() async throws {
+        let bench = try LinkBench(
+            SyntheticChannel(transmittance: 0.3, seed: 52), blockSymbols: 12_000_000, slotSymbols: 3_000_000, code: "auto")
+        await bench.run { $0.blocksDeposited >= 1 && $1.blocksDeposited >= 1 }
+        try expectEqual(bench, atLeast: 1)
+        let report = try #require(bench.transmitter.context.monitor.blocks.first { $0.secretBits > 0 })
+        #expect(ReconciliationCode.all.contains { report.code.hasPrefix($0.id) })
+        let expected = Double(try #require(bench.transmitter.context.monitor.snapshot.expectedBits))
+        #expect(abs(Double(report.secretBits) / expected - 1) < 0.35, "\(report.secretBits) of \(expected)")
+        // Configurations that name different codes agree on none.
+        let other = try LinkBench(SyntheticChannel(seed: 53), code: "auto")
+        other.demand("r05-n204800", "r10-n204800")
+        await other.run(limit: .seconds(4)) { sender, _ in sender.reason.contains("different codes") }
+        #expect(other.transmitter.context.monitor.snapshot.reason.contains("different codes"))
     }
 
     @Test("An eavesdropper's noise, a cut fibre, another transmitter: no key and a reason")
@@ -46,12 +91,17 @@ struct DistillationTests {
         await noisy.run { sender, _ in sender.blocksVoid >= 1 }
         #expect(try noisy.transmitter.keys().isEmpty && noisy.receiver.keys().isEmpty)
         #expect(noisy.transmitter.context.monitor.snapshot.blocksDeposited == 0)
+        for end in [noisy.transmitter, noisy.receiver] { #expect(end.kinds.contains("no-key"), "\(end.kinds)") }
 
         for channel in [SyntheticChannel(seed: 4, cut: true), SyntheticChannel(seed: 5, otherSeed: 6)] {
             let bench = try LinkBench(channel)
-            await bench.run(limit: .seconds(20)) { sender, _ in sender.slotsFailed >= 2 }
+            await bench.run(limit: .seconds(20)) { $0.slotsFailed >= 2 && $0.state == .pending && $1.state == .pending }
             #expect(bench.transmitter.context.monitor.snapshot.slotsFailed >= 2)
             #expect(bench.transmitter.context.monitor.snapshot.framesDecoded == 0)
+            for end in [bench.transmitter, bench.receiver] {
+                #expect(end.kinds.contains("no-correlation"), "\(end.kinds)")
+                #expect(end.context.monitor.snapshot.reason.contains("no correlation"))
+            }
             #expect(try bench.transmitter.keys().isEmpty && bench.receiver.keys().isEmpty)
         }
     }
@@ -62,10 +112,13 @@ struct DistillationTests {
         let light = try LinkBench(SyntheticChannel(excessNoise: 0.002, seed: 7, calibrationLight: 0.3))
         await light.run { sender, _ in sender.blocksVoid >= 1 || sender.blocksDeposited >= 1 }
         #expect(try light.transmitter.keys().isEmpty && light.receiver.keys().isEmpty)
+        #expect(light.transmitter.context.monitor.snapshot.alarms.contains { $0.kind == "no-key" })
 
         let saturated = try LinkBench(SyntheticChannel(seed: 8, gain: 5))
         await saturated.run { sender, _ in sender.blocksVoid >= 1 || sender.blocksDeposited >= 1 }
         #expect(try saturated.transmitter.keys().isEmpty && saturated.receiver.keys().isEmpty)
+        let blocks = saturated.transmitter.context.monitor.snapshot
+        #expect(!blocks.alarms.isEmpty, "\(blocks.reason)")
     }
 
     @Test("Saturation in a calibration is seen: no slot opens")
@@ -73,6 +126,7 @@ struct DistillationTests {
         let bench = try LinkBench(SyntheticChannel(seed: 12, calibrationSaturated: 20))
         await bench.run(limit: .seconds(4)) { sender, _ in sender.blocksDeposited >= 1 }
         #expect(bench.transmitter.context.monitor.snapshot.slots == 0)
+        #expect(bench.receiver.context.monitor.snapshot.alarms.contains { $0.kind == "calibration" && $0.text.contains("saturated") })
         #expect(try bench.transmitter.keys().isEmpty && bench.receiver.keys().isEmpty)
     }
 
@@ -159,9 +213,13 @@ struct DistillationTests {
         let ends = await bench.run(tamperBackward: tamper, limit: .seconds(15)) { left, _ in left.blocksDeposited + left.blocksVoid >= 2 }
         #expect(count.load(ordering: .sequentiallyConsistent) >= 9)
         #expect(!ends.isEmpty, "the connection must not survive")
+        #expect((bench.transmitter.kinds + bench.receiver.kinds).contains("tampering"))
+        #expect(bench.transmitter.context.monitor.snapshot.tamperings + bench.receiver.context.monitor.snapshot.tamperings >= 1)
+        #expect(bench.transmitter.context.monitor.snapshot.blocksVoid >= 1)
         #expect(try bench.transmitter.keys().isEmpty && bench.receiver.keys().isEmpty)
-        // Reconnected, the same ends with the same pads go on.
+        // Reconnected, the same ends with the same pads go on. What was seen is still said.
         await bench.run { $0.blocksDeposited >= 1 && $1.blocksDeposited >= 1 }
+        #expect((bench.transmitter.kinds + bench.receiver.kinds).contains("tampering"))
         try expectEqual(bench, atLeast: 1)
     }
 

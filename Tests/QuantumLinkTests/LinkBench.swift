@@ -24,6 +24,7 @@ final class Ends: Sendable {
 struct End {
     var database: LinkDatabase
     var context: SessionContext
+    var recorder: LinkRecorder?
 
     /// Keys that wait for deposit, in the order of their blocks.
     func keys() throws -> [(block: BlockID, key: SecretBytes)] { try database.pendingDeposits().map { ($0.block, $0.key) } }
@@ -45,12 +46,14 @@ final class LinkBench {
     init(
         _ channel: SyntheticChannel = SyntheticChannel(), blockSymbols: Int = 4_000_000, slotSymbols: Int = 2_000_000,
         secretBytes: Int = 65536,
-        code: String = "r10-n204800", loss: Double? = nil, patience: LinkSettings.Patience = .init()
+        code: String = "r10-n204800", efficiency: Double? = nil, loss: Double? = nil, patience: LinkSettings.Patience = .init(),
+        calibrationPatience: Duration = .seconds(60),
+        isRecorded: Bool = false
     ) throws {
         folder = try temporaryFolder()
         line = SyntheticLine(channel)
         transmitterStation = TransmitterStation(name: "tx", device: SyntheticTransmitter(line))
-        receiverStation = ReceiverStation(name: "rx", device: SyntheticReceiver(line))
+        receiverStation = ReceiverStation(name: "rx", device: SyntheticReceiver(line), patience: calibrationPatience)
         let secret = try InstalledSecret.make(bytes: secretBytes, random: SeededRandom(channel.seed))
         let path = folder.appendingPathComponent("secret").path
         _ = FileManager.default.createFile(
@@ -62,16 +65,30 @@ final class LinkBench {
             try database.install(try InstalledSecret(path: path), on: Self.link)
             var settings = LinkSettings(
                 identity: LinkIdentity(node: node, peer: peer, link: Self.link, role: role), path: "NORTE", loss: loss, code: code,
-                blockSymbols: blockSymbols, slotSymbols: slotSymbols, calibrationRatio: 1)
+                efficiency: efficiency, blockSymbols: blockSymbols, slotSymbols: slotSymbols, calibrationRatio: 1)
             settings.patience = patience
             let monitor = LinkMonitor(link: Self.link, peer: peer, role: role)
+            let recorder = isRecorded ? try LinkRecorder(path: folder.appendingPathComponent("\(node).rec").path, settings: settings) : nil
             return End(
                 database: database,
                 context: SessionContext(
-                    settings: settings, database: database, monitor: monitor, random: KernelRandom(), committed: {}))
+                    settings: settings, database: database, monitor: monitor, random: KernelRandom(), tap: recorder, committed: {}),
+                recorder: recorder)
         }
         transmitter = try end(Self.almagro, Self.norte, .transmitter)
         receiver = try end(Self.norte, Self.almagro, .receiver)
+    }
+
+    /// Codes that the two configurations name.
+    func demand(_ transmitters: String, _ receivers: String) {
+        transmitter.context.settings.code = transmitters
+        receiver.context.settings.code = receivers
+    }
+
+    /// The file of one end's recording, whole.
+    func recording(_ end: End) -> String {
+        end.recorder?.finish()
+        return folder.appendingPathComponent("\(end.context.settings.identity.node).rec").path
     }
 
     /// Both ends anew on the same files, as after a kill: nothing was closed.

@@ -25,7 +25,7 @@ struct MessageCodecTests {
                 ready: true, reason: "é", emulated: true, captured: false, efficiency: 0.8, efficiencyError: 0.001, shotNoise: 22500,
                 electronicNoise: 0.05, symbolRate: 5e6, calibrationSymbols: 12)),
         .blockPrepare(BlockPlan(block: block, code: "r10-n204800", frames: 488, epsilon: 1e-10, designSNR: 0.163, emulated: true)),
-        .alive, .blockAccept(block), .blockRefuse(block, reason: "no"), .blockAbort(block, reason: ""), .blockClose(block),
+        .alive(sent: 77), .blockAccept(block), .blockRefuse(block, reason: "no"), .blockAbort(block, reason: ""), .blockClose(block),
         .blockSums(
             BlockSums(
                 block: block, dark: CalibrationSums(), shot: CalibrationSums(), quadratures: 5, squares: 6.5, saturated: 1,
@@ -42,6 +42,8 @@ struct MessageCodecTests {
         .slotEnd(slot: 1, frames: 3, reason: "done"),
         .frame(FrameBody(slot: 1, index: 2, hashKey: 3, message: ByteBuffer(bytes: [1, 2, 3]))),
         .verdict(Verdict(slot: 1, index: 2, decoded: true)), .frameValues(FrameValues(slot: 1, index: 2, samples: [1, -2, .max, .min])),
+        .frameMore(FrameMore(slot: 1, frames: [.init(index: 2, round: 3), .init(index: 5, round: 1)])),
+        .frameDisclosed(FrameDisclosed(slot: 1, frames: [.init(index: 2, disclosure: ByteBuffer(bytes: [1, 2, 3]))])),
     ]
 
     private func bytes(_ message: ChannelMessage) -> ByteBuffer {

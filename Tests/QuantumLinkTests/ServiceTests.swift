@@ -208,7 +208,9 @@ struct ServiceTests {
         let decoded = try #require(try JSONSerialization.jsonObject(with: Data(records[0][0].utf8)) as? [String: Any])
         let counts = try #require(decoded["counts"] as? [String: Any])
         let report = ends[0][0]
-        #expect(counts["observedBits"] as? Int == 8 * report.framesDecoded + 128)
+        #expect(
+            counts["observedBits"] as? Int == 8 * report.framesDecoded + 6
+                * report.framesInRound.enumerated().reduce(0) { $0 + $1.offset * $1.element } + 128)
         // As `qkdctl link blocks --json` prints them: a list of blocks, each with its record as text.
         let list = records[0].map { ["depositedBits": 1, "accounting": $0] as [String: Any] }
         let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()

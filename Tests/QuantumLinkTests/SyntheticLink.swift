@@ -40,6 +40,8 @@ struct SyntheticChannel: Sendable {
     var calibrationGain = 1.0
     /// The receiver's device stops giving symbols, without a word.
     var receiverSilent = false
+    /// A calibration gives no symbols, without a word.
+    var calibrationSilent = false
 }
 
 final class SyntheticLine: Sendable {
@@ -197,6 +199,7 @@ final class SyntheticReceiver: SlotReceiver {
             // A device makes its reader wait; without that, two feeds would hold both threads of a small machine.
             await Task.yield()
             if let running, !running.withLock({ $0 }) { return nil }
+            while kind != .signal, line.channel.calibrationSilent { try await Task.sleep(for: .milliseconds(5)) }
             while kind == .signal, line.channel.receiverSilent, running?.withLock({ $0 }) == true {
                 try await Task.sleep(for: .milliseconds(5))
             }

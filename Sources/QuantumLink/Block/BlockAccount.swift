@@ -23,6 +23,8 @@ struct BlockNumbers: Sendable {
     var saturated: Int
     var decoded: Int
     var failed: Int
+    /// Decoded frames by the rounds of disclosure they took: at once, after one, ...
+    var decodedInRound: [Int]
     /// Both pads' refill, bits.
     var padBits: Int
 }
@@ -30,6 +32,8 @@ struct BlockNumbers: Sendable {
 struct BlockAccount: Sendable {
     /// When a verdict comes tells how many passes the decoder made, 255 at most: bits per decoded frame.
     static let timingBits = 8
+    /// The same for each round: 50 passes at most.
+    static let roundTimingBits = 6
     /// Two sums that depend on what both ends hold go out as numbers of 64 bits; the third follows from the norms of the frames.
     static let sumsBits = 128
     /// The key store takes no block of less, bits.
@@ -55,6 +59,9 @@ struct BlockAccount: Sendable {
         }
     }
 
+    /// There is a length, but nothing may come of it.
+    mutating func withhold(_ reason: String) { length = KeyLength.refused(reason, budget: record?.budget ?? Self.anyBudget) }
+
     /// Labels a length of nothing.
     private static let anyBudget: SecurityBudget = {
         do { return try SecurityBudget() } catch { preconditionFailure("the default budget is sound") }
@@ -65,10 +72,14 @@ struct BlockAccount: Sendable {
         let decided = numbers.decoded + numbers.failed
         // One bit per frame is the decoder's verdict.
         let verification = numbers.decoded * (FrameMessage.verificationBits + 1) + BlockVerification.digestBits
+        let rounds = numbers.decodedInRound.enumerated().reduce(0) { $0 + $1.offset * $1.element }
+        let observed = numbers.decoded * timingBits + rounds * roundTimingBits + sumsBits
         let counts = AccountingRecord.Counts(
             symbols: decided * code.frameSymbols, verifiedSymbols: numbers.decoded * code.frameSymbols, frames: decided,
             failedFrames: numbers.failed, syndromeBits: numbers.decoded * (code.disclosedBits - FrameMessage.verificationBits),
-            verificationBits: verification, observedBits: numbers.decoded * timingBits + sumsBits, authenticationBits: numbers.padBits)
+            verificationBits: verification, observedBits: observed, authenticationBits: numbers.padBits,
+            decodedInRound: numbers.decodedInRound,
+            bitsPerRound: code.disclosureBits)
         // The block was received in the unit that was known when it began; it is judged by all of its calibration.
         let calibration = try? NoiseCalibration(dark: numbers.dark, shot: numbers.shot, drift: numbers.drift)
         let gain = numbers.unit / (calibration?.shotNoiseVariance.squareRoot() ?? numbers.unit)
@@ -97,10 +108,13 @@ struct BlockAccount: Sendable {
             disclosedBits: Self.whole(length.disclosedBits), holevoBits: Self.whole(length.holevoBits), secretBits: length.secretBits,
             padBits: padBits,
             tagBitsSpent: tagBits, depositedBits: max(0, length.secretBits - padBits), limitedBy: length.limitedBy, terms: terms,
-            provenance: provenance, deviceSeconds: deviceSeconds, accounting: accounting)
+            provenance: provenance, deviceSeconds: deviceSeconds, accounting: json, code: numbers.plan.code,
+            framesInRound: numbers.decodedInRound, disclosureBits: record?.counts.disclosureBits ?? 0,
+            secretBitsSelecting: length.secretBitsOtherConvention)
     }
 
-    private var accounting: String? {
+    /// The record as text.
+    var json: String? {
         let encoder = JSONEncoder()
         encoder.outputFormatting = .sortedKeys
         return (try? encoder.encode(record)).map { String(decoding: $0, as: UTF8.self) }
@@ -110,7 +124,8 @@ struct BlockAccount: Sendable {
 
     private var terms: [String: Double] {
         var terms = [
-            "observed": Double(record?.counts.observedBits ?? 0), "raw": length.rawBits, "disclosed": length.disclosedBits,
+            "observed": Double(record?.counts.observedBits ?? 0), "saving": Double(record?.counts.disclosureBits ?? 0),
+            "raw": length.rawBits, "disclosed": length.disclosedBits,
             "holevo": length.holevoBits, "smoothing": length.smoothingBits,
             "hashing": length.hashingBits, "balance": length.balance, "secret": Double(length.secretBits),
             "secretOtherConvention": Double(length.secretBitsOtherConvention), "asymptotic": length.asymptoticBits,

@@ -11,6 +11,8 @@ struct ReceiverBlock {
         var core: SecretBytes
         var samples: [Int16]
         var squares: Double
+        /// Rounds of its core that were disclosed.
+        var rounds = 0
     }
 
     let plan: BlockPlan
@@ -33,8 +35,12 @@ struct ReceiverBlock {
     private var pending: [UInt32: Pending] = [:]
     /// In the order of slot and index.
     private(set) var raw: [SecretBytes] = []
+    /// Verified frames by the rounds of disclosure they took.
+    private(set) var decodedInRound: [Int] = []
     /// Decoded frames of the running slot, by index: verdicts may come out of order.
     private var slotRaw: [UInt32: SecretBytes] = [:]
+    private var slotSquares: [UInt32: Double] = [:]
+    /// Of the slots that have ended.
     private(set) var squares = 0.0
     private(set) var quadratures: UInt64 = 0
     var saturated: UInt64 = 0
@@ -79,10 +85,27 @@ struct ReceiverBlock {
             throw QuantumLinkError.badMessage("a verdict on frame \(verdict.index), which is not under way")
         }
         try life.take(.frame(decoded: verdict.decoded))
-        squares += frame.squares
+        slotSquares[verdict.index] = frame.squares
         quadratures += UInt64(frame.samples.count)
-        if verdict.decoded { slotRaw[verdict.index] = frame.core }
+        if verdict.decoded {
+            slotRaw[verdict.index] = frame.core
+            decodedInRound.count(frame.rounds)
+        }
         return verdict.decoded ? nil : frame.samples
+    }
+
+    /// The bits that the transmitter's end asks for. They count against the key only where the frame is decoded in the end: otherwise it
+    /// is disclosed whole.
+    mutating func disclose(_ more: FrameMore) throws -> FrameDisclosed {
+        let parts = try more.frames.map { request in
+            guard let frame = pending[request.index], Int(request.round) == frame.rounds + 1 else {
+                throw QuantumLinkError.badMessage("round \(request.round) of frame \(request.index) is not due")
+            }
+            let disclosure = try FrameDisclosure(of: frame.core, round: frame.rounds + 1, code: code)
+            pending[request.index]?.rounds += 1
+            return FrameDisclosed.Part(index: request.index, disclosure: ByteBuffer(bytes: disclosure.encoded()))
+        }
+        return FrameDisclosed(slot: more.slot, frames: parts)
     }
 
     /// - Parameter frames: how many the transmitter's end decided; the rest is void.
@@ -93,7 +116,9 @@ struct ReceiverBlock {
         pending = [:]
         if let seen, frames > 0 { slotEnds.append(seen.upperBound) }
         raw += slotRaw.sorted { $0.key < $1.key }.map(\.value)
-        slotRaw = [:]
+        // In one order, so that the same frames give the same sum to the last digit.
+        squares += slotSquares.sorted { $0.key < $1.key }.reduce(0) { $0 + $1.value }
+        (slotRaw, slotSquares) = ([:], [:])
         if life.stage == .generating { try life.take(.slotEnded) }
     }
 

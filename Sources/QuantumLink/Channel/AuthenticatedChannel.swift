@@ -12,10 +12,17 @@ internal import Synchronization
 public final class AuthenticatedChannel: Sendable {
     private let pipe: any MessagePipe
     private let transcript = Mutex(ChannelTranscript())
+    /// Messages of both directions.
+    private let messages = Mutex((sent: UInt64(0), received: UInt64(0)))
     private let counters = Mutex((sent: UInt64(0), received: UInt64(0)))
     private let waitingSince = Mutex<ContinuousClock.Instant?>(nil)
 
-    public init(_ pipe: any MessagePipe) { self.pipe = pipe }
+    private let tap: (any LinkTap)?
+
+    public init(_ pipe: any MessagePipe, tap: (any LinkTap)? = nil) {
+        self.pipe = pipe
+        self.tap = tap
+    }
 
     /// Bytes of both directions.
     public var traffic: (sent: UInt64, received: UInt64) { counters.withLock { $0 } }
@@ -23,11 +30,19 @@ public final class AuthenticatedChannel: Sendable {
     /// How long `receive` has been waiting for the far end; nil while nobody waits.
     var silence: Duration? { waitingSince.withLock { $0.map { ContinuousClock.now - $0 } } }
 
-    public func send(_ message: ChannelMessage) {
-        var buffer = ByteBufferAllocator().buffer(capacity: message.sizeHint)
-        MessageCodec.write(message, to: &buffer)
+    public func send(_ message: ChannelMessage) { send(message.sizeHint) { _ in message } }
+
+    /// A sign of life that tells how many messages should have come: one that was taken away on the way shows within seconds.
+    func sendAlive() { send(16) { .alive(sent: $0) } }
+
+    /// - Parameter make: the message, from the number of those that were sent before.
+    private func send(_ sizeHint: Int, _ make: (UInt64) -> ChannelMessage) {
+        var buffer = ByteBufferAllocator().buffer(capacity: sizeHint)
         transcript.withLock { transcript in
+            let message = make(countSent())
+            MessageCodec.write(message, to: &buffer)
             buffer.withUnsafeReadableBytes { transcript.sent($0) }
+            tap?.take(.said(message))
             pipe.send(buffer)
         }
         counters.withLock { $0.sent += UInt64(buffer.readableBytes) }
@@ -37,6 +52,7 @@ public final class AuthenticatedChannel: Sendable {
     public func sendTag(_ purpose: TagPurpose) throws {
         try transcript.withLock { transcript in
             var buffer = ByteBuffer()
+            _ = countSent()
             MessageCodec.write(.tag(try transcript.tag(purpose)), to: &buffer)
             pipe.send(buffer)
         }
@@ -50,12 +66,30 @@ public final class AuthenticatedChannel: Sendable {
         guard let frame = try await pipe.receive() else { throw QuantumLinkError.closed("the far end hung up") }
         counters.withLock { $0.received += UInt64(frame.readableBytes + 4) }
         let message = try MessageCodec.read(frame)
+        try count(message)
         try transcript.withLock { transcript in
             if case .tag(let tag) = message { return try transcript.check(tag) }
             withUnsafeBytes(of: UInt32(frame.readableBytes).littleEndian) { transcript.received($0) }
             frame.withUnsafeReadableBytes { transcript.received($0) }
         }
+        tap?.take(.heard(message))
         return message
+    }
+
+    private func countSent() -> UInt64 {
+        messages.withLock { messages in
+            defer { messages.sent += 1 }
+            return messages.sent
+        }
+    }
+
+    /// - Throws: `QuantumLinkError.messagesLost`.
+    private func count(_ message: ChannelMessage) throws {
+        let before = messages.withLock { messages in
+            defer { messages.received += 1 }
+            return messages.received
+        }
+        if case .alive(let sent) = message, sent != before { throw QuantumLinkError.messagesLost(sent: sent, received: before) }
     }
 
     public func close() { pipe.close() }

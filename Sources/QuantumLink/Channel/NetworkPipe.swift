@@ -27,6 +27,8 @@ package final class NetworkPipe: MessagePipe {
 
     /// Who is at the other side.
     var peer: String { channel.remoteAddress.map { "\($0)" } ?? "-" }
+    /// Without the port.
+    var address: String { channel.remoteAddress?.ipAddress ?? "-" }
 
     /// The option's value on the socket, for tests.
     package func option(_ level: Int32, _ name: Int32) async throws -> Int {

@@ -43,6 +43,13 @@ public struct LinkSnapshot: Sendable, Codable, Equatable {
     public var last: BlockReport?
     public var blocksDeposited = 0
     public var blocksVoid = 0
+    /// Blocks that were given up because a machine was too slow, and why the last one was; slots that lost symbols.
+    public var blocksSkipped = 0
+    public var skipReason = ""
+    public var slotsOverrun = 0
+    /// Of the running block: seconds by stage so far; what it is expected to give.
+    public var stages: [String: Double] = [:]
+    public var expectedBits: Int?
     public var bitsDeposited = 0
     /// Bits per second of device time over whole blocks since the start, and of wall time.
     public var keyRate = 0.0
@@ -52,6 +59,9 @@ public struct LinkSnapshot: Sendable, Codable, Equatable {
     public var padForward: Int?
     public var padBackward: Int?
     public var pendingDeposits = 0
+    /// Connections that ended because bytes were changed, lost or injected; connections that were cut.
+    public var tamperings = 0
+    public var interruptions = 0
     public var alarms: [LinkAlarm] = []
 
     public init(link: LinkID, peer: NodeID, role: DeviceRole) {
@@ -104,11 +114,33 @@ public struct BlockReport: Sendable, Codable, Equatable {
     public var deviceSeconds: Double
     /// JSON text of the block's `AccountingRecord`.
     public var accounting: String?
+    public var code = ""
+    /// Decoded frames by the rounds of disclosure they took: at once, after one, ...; failed ones were disclosed whole.
+    public var framesInRound: [Int] = []
+    /// What those rounds are charged with, part of `disclosedBits`.
+    public var disclosureBits = 0
+    /// `secretBits` if the failed frames' share of the Holevo bound were given back; never used.
+    public var secretBitsSelecting = 0
+    public var work = BlockWork()
 
     /// Failed frames of all decided ones.
     public var frameErrorRate: Double {
         let all = framesDecoded + framesFailed
         return all > 0 ? Double(framesFailed) / Double(all) : 0
+    }
+}
+
+/// What a block cost besides symbols: time by stage, and bytes on the classical channel.
+public struct BlockWork: Sendable, Codable, Equatable {
+    public var stages = StageTimes()
+    public var bytesSent: UInt64 = 0
+    public var bytesReceived: UInt64 = 0
+
+    public init() {}
+
+    init(_ stages: StageTimes, _ now: (sent: UInt64, received: UInt64), since: (sent: UInt64, received: UInt64)) {
+        self.stages = stages
+        (bytesSent, bytesReceived) = (now.sent &- since.sent, now.received &- since.received)
     }
 }
 
@@ -135,6 +167,8 @@ public final class LinkMonitor: Sendable {
     public static let keptBlocks = 200
 
     private let state: Mutex<State>
+    /// Decides what is an alarm (LinkMonitor+Health).
+    let health = Mutex(LinkHealth())
 
     public init(link: LinkID, peer: NodeID, role: DeviceRole) {
         state = Mutex(State(snapshot: LinkSnapshot(link: link, peer: peer, role: role)))
@@ -154,6 +188,11 @@ public final class LinkMonitor: Sendable {
     }
 
     public func setState(_ new: LinkState, _ reason: String) {
+        health.withLock { $0.wasSet(new) }
+        show(new, reason)
+    }
+
+    func show(_ new: LinkState, _ reason: String) {
         let changed = state.withLock { state in
             defer { (state.snapshot.state, state.snapshot.reason) = (new, reason) }
             return state.snapshot.state != new || state.snapshot.reason != reason
@@ -162,11 +201,14 @@ public final class LinkMonitor: Sendable {
     }
 
     public func raise(_ kind: String, _ severity: Severity, _ text: String) {
-        state.withLock { state in
+        let isNews = state.withLock { state in
+            let old = state.snapshot.alarms.first { $0.kind == kind }
+            let new = LinkAlarm(kind: kind, severity: severity, text: text, since: old?.since ?? Date())
             state.snapshot.alarms.removeAll { $0.kind == kind }
-            state.snapshot.alarms.append(LinkAlarm(kind: kind, severity: severity, text: text, since: Date()))
+            state.snapshot.alarms.append(new)
+            return new != old
         }
-        say("alarm", "\(severity.rawValue) \(kind): \(text)")
+        if isNews { say("alarm", "\(severity.rawValue) \(kind): \(text)") }
     }
 
     public func clear(_ kind: String) {
@@ -196,7 +238,16 @@ public final class LinkMonitor: Sendable {
             let wall = Date().timeIntervalSince(state.began)
             if wall > 0 { state.snapshot.wallRate = Double(state.snapshot.bitsDeposited) / wall }
         }
+        blockEnded(hasKey: report.secretBits > 0, reason: report.limitedBy)
         say("block", report.secretBits > 0 ? "\(report.depositedBits) bits deposited" : "no key: \(report.limitedBy)", block: report)
+    }
+
+    /// The key store has taken a block's key after so long a wait.
+    func deposited(_ block: BlockID, after time: Duration) {
+        state.withLock { state in
+            if let place = state.blocks.lastIndex(where: { $0.block == block }) { state.blocks[place].work.stages.add(.deposit, time) }
+            if state.snapshot.last?.block == block { state.snapshot.last?.work.stages.add(.deposit, time) }
+        }
     }
 
     /// Events from now on; a listener that does not read loses the oldest.

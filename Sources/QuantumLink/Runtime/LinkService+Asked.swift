@@ -97,10 +97,25 @@ extension LinkService {
         guard let before = deviceViews[managed.name], before != view else { return }
         deviceViews[managed.name] = view
         let change: ServiceChange = view.isOpen == before.isOpen ? .changed : view.isOpen ? .appeared : .vanished
+        alarm(view, change)
         // While it is away, every attempt has its own words: said once.
         if change == .changed, !view.isOpen, before.state == view.state { return }
         let text = "\(change.rawValue): \(view.state.rawValue)" + (view.reason.isEmpty ? "" : ", \(view.reason)")
         logger.info("\(text)", metadata: ["device": "\(view.name)", "kind": "device"])
         hub.send(ServiceEvent(kind: "device", text: text, device: view.name, change: change))
+    }
+
+    /// A device that was pulled out, or says that it has a fault, is an alarm of every link that it serves. One that has not been
+    /// there yet is only waited for.
+    private func alarm(_ view: DeviceView, _ change: ServiceChange) {
+        for running in links.values where running.link.device == view.name {
+            let monitor = running.context.monitor
+            if change == .vanished || view.state == .fault {
+                let reason = view.reason.isEmpty ? "" : ": \(view.reason)"
+                monitor.raise("device", .major, "\(view.name) is \(view.state.rawValue)\(reason)")
+            } else if view.isOpen {
+                monitor.clear("device")
+            }
+        }
     }
 }

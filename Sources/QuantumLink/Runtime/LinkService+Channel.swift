@@ -6,7 +6,8 @@ internal import NIOCore
 internal import QKDModel
 
 extension LinkService {
-    private static let mostHandshakes = 4
+    /// For the first word of a connection: whoever connects has it ready.
+    private static let helloWithin = Duration.seconds(3)
 
     // MARK: The transmitter's end
 
@@ -56,8 +57,6 @@ extension LinkService {
         sessionBegan[link] = ContinuousClock.now
         links[link]?.tagFailures = 0
         guard let monitor = links[link]?.context.monitor else { return }
-        monitor.clear("channel")
-        monitor.clear("tampering")
         monitor.setState(.pending, "connected, waiting for the receiver")
         monitor.say("channel", "up and authenticated")
     }
@@ -69,7 +68,12 @@ extension LinkService {
     }
 
     private func hasPad(_ link: LinkID, _ monitor: LinkMonitor) -> Bool {
-        let newest = try? database.epochs(of: link).first?.account()
+        let newest: PadAccount?
+        do { newest = try database.epochs(of: link).first?.account() } catch {
+            monitor.ended(error)
+            monitor.setState(.pending, describe(error))
+            return false
+        }
         if newest?.suffices == true { return true }
         let why = newest == nil ? "no secret is installed" : "authentication key is down to its reserve"
         monitor.setState(.passive, why)
@@ -90,12 +94,11 @@ extension LinkService {
     }
 
     private func accept(_ pipe: NetworkPipe) async {
-        guard handshakes < Self.mostHandshakes else { return pipe.close() }
-        handshakes += 1
-        var counted = true
-        defer { if counted { handshakes -= 1 } }
+        let guest = welcome(pipe)
+        defer { leave(guest) }
         do {
-            let first = try await withTimeout(.seconds(10), "a hello") { try await pipe.receive() }
+            let first = try await withTimeout(Self.helloWithin, "a hello") { try await pipe.receive() }
+            door.spoke(guest)
             guard let first, case .hello(let hello) = try MessageCodec.read(first), let link = LinkID(rawValue: hello.link),
                 let running = links[link], running.context.settings.identity.role == .receiver, let station = receiver(of: link)
             else { throw QuantumLinkError.wrongPeer("its hello names no link of this node") }
@@ -105,8 +108,7 @@ extension LinkService {
             // What a stranger asks for says nothing about a session that goes on.
             guard running.isLive || hasPad(link, running.context.monitor) else { throw QuantumLinkError.padExhausted(link: link) }
             let (channel, keys) = try await handshake(PrefixedPipe(first: first, pipe: pipe), running)
-            handshakes -= 1
-            counted = false
+            leave(guest)
             await replace(link, with: channel, keys, station)
         } catch {
             logger.info("a connection was refused: \(describe(error))", metadata: ["from": "\(pipe.peer)"])
@@ -114,11 +116,31 @@ extension LinkService {
         }
     }
 
+    /// A place at the door: whoever says nothing makes room for whoever comes.
+    private func welcome(_ pipe: NetworkPipe) -> Int {
+        let isPeer = peers.values.contains { $0.peer.channel.host == pipe.address }
+        let (id, evicted) = door.enter(from: pipe.address, isPeer: isPeer)
+        guests[id] = pipe
+        if let evicted { guests.removeValue(forKey: evicted)?.close() }
+        return id
+    }
+
+    private func leave(_ guest: Int) {
+        door.leave(guest)
+        guests[guest] = nil
+    }
+
     private func handshake(_ pipe: any MessagePipe, _ running: Running) async throws -> (AuthenticatedChannel, EpochKeys) {
         do {
             return try await LinkConversation.handshake(pipe, running.context)
         } catch {
-            if case QuantumLinkError.tagFailed = error { noteEnd(of: running.context.link, error) }
+            // Anybody may connect and talk nonsense; a tag, a used position and this node's own disk say something about the link.
+            switch error {
+            case QuantumLinkError.tagFailed, QuantumLinkError.padPosition, QuantumLinkError.database:
+                running.context.monitor.ended(error)
+                noteEnd(of: running.context.link, error)
+            default: break
+            }
             throw error
         }
     }
@@ -155,7 +177,6 @@ extension LinkService {
             links[link]?.tagFailures += 1
             let failures = min(links[link]?.tagFailures ?? 1, 7)
             links[link]?.notBefore = ContinuousClock.now + min(.seconds(1 << (failures - 1)), .seconds(60))
-            monitor.raise("tampering", .major, describe(error))
         }
         if case QuantumLinkError.padExhausted = error { return }
         // A stranger's failed handshake says nothing about the session that goes on.

@@ -51,9 +51,9 @@ extension LinkService {
 
     /// Numbers that no block can work with, or nil.
     package static func trouble(with settings: LinkSettings) -> String? {
-        let code: ReconciliationCode
-        do { code = try ReconciliationCode.named(settings.code) } catch {
-            return "there is no code '\(settings.code)': \(ReconciliationCode.all.map(\.id).joined(separator: ", ")) are"
+        let named = settings.code == LinkSettings.automatic ? ReconciliationCode.all.first : try? ReconciliationCode.named(settings.code)
+        guard let code = named else {
+            return "there is no code '\(settings.code)': \(ReconciliationCode.all.map(\.id).joined(separator: ", ")) are, and auto"
         }
         for (name, symbols) in [("block_symbols", settings.blockSymbols), ("slot_symbols", settings.slotSymbols)] {
             guard (code.frameSymbols...4_000_000_000).contains(symbols) else {
@@ -61,7 +61,12 @@ extension LinkService {
             }
         }
         guard settings.slotSymbols <= 2 * settings.blockSymbols else { return "slot_symbols is more than a block needs" }
-        guard (0.5...0.99).contains(settings.efficiency) else { return "efficiency is \(settings.efficiency): 0.5 to 0.99 are possible" }
+        if let efficiency = settings.efficiency, !(0.5...0.99).contains(efficiency) {
+            return "efficiency is \(efficiency): 0.5 to 0.99 are possible, or auto"
+        }
+        if let variance = settings.variance, !ModulationTuner.range.contains(variance) {
+            return "variance is \(variance): 0.1 to 20 are possible, or auto"
+        }
         guard settings.weight > 0, settings.weight < 1e9 else { return "weight is \(settings.weight): it must be positive" }
         guard (0...100).contains(settings.loss.value) else { return "loss_db is \(settings.loss.value): 0 to 100 are possible" }
         guard (0...0.1).contains(settings.driftAllowance) else {
@@ -74,7 +79,7 @@ extension LinkService {
     }
 
     /// What hashing promises must be below what the budget gives it, and the seed must fit a message.
-    private static func trouble(epsilon settings: LinkSettings, _ code: ReconciliationCode) -> String? {
+    static func trouble(epsilon settings: LinkSettings, _ code: ReconciliationCode) -> String? {
         guard (1e-15...1e-2).contains(settings.epsilon), let budget = try? SecurityBudget(total: settings.epsilon) else {
             return "epsilon is \(settings.epsilon): 1e-15 to 0.01 are possible"
         }

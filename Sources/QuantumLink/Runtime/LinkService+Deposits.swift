@@ -30,9 +30,12 @@ extension LinkService {
         for block in pending {
             do {
                 // A role is missing in blocks of an earlier version only.
-                let role = block.role ?? links[block.link]?.link.settings.identity.role
+                let context = links[block.link]?.context
+                let role = block.role ?? context?.settings.identity.role
+                let start = context?.clock.now ?? .zero
                 try await sink.deposit(block, firstEnd: role == .transmitter)
                 try database.markDeposited(block.block)
+                if let context { context.monitor.deposited(block.block, after: context.clock.now - start) }
             } catch let refused as DepositRefused {
                 try refuse(block, refused)
             } catch {

@@ -51,7 +51,9 @@ public actor LinkService {
     var links: [LinkID: Running] = [:]
     /// Prepared by somebody, not running yet.
     var prepared: [LinkID: (link: LinkServiceConfiguration.Link, reason: String)] = [:]
-    var handshakes = 0
+    /// Connections that have not shown a tag yet.
+    var door = DoorKeeper()
+    var guests: [Int: NetworkPipe] = [:]
     /// When the link's connection of now, or its last, was established.
     var sessionBegan: [LinkID: ContinuousClock.Instant] = [:]
     var isRunning = false
@@ -95,9 +97,11 @@ public actor LinkService {
         try await startAll()
         let listener = try await listen()
         let deposits = Task { await self.deposit() }
+        let looks = Task { await self.watchLinks() }
         await untilCancelled()
         isRunning = false
         deposits.cancel()
+        looks.cancel()
         try? await listener?.close()
         for link in links.keys { await stop(link) }
         for task in stationTasks { task.cancel() }
@@ -105,6 +109,7 @@ public actor LinkService {
         for module in managed.values { await module.stop() }
         for watch in watches { watch.cancel() }
         await deposits.value
+        await looks.value
     }
 
     private func untilCancelled() async {
@@ -170,7 +175,7 @@ public actor LinkService {
             transmitters[link.device] = TransmitterStation(name: link.device, device: ManagedTransmitter(module))
         case .receiver:
             guard receivers[link.device] == nil else { return }
-            let station = ReceiverStation(name: link.device, device: ManagedReceiver(module))
+            let station = ReceiverStation(name: link.device, device: ManagedReceiver(module), memory: database)
             receivers[link.device] = station
             stationTasks.append(Task { await station.run() })
         }

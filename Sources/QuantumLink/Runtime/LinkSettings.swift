@@ -8,10 +8,12 @@ public struct LinkSettings: Sendable, Equatable, Codable {
     public var path: String
     /// Expected loss, the start of the modulation's tuning.
     public var loss: Decibels
-    /// Id of a `ReconciliationCode`.
+    /// Id of a `ReconciliationCode`, or `automatic`: what gives the longest key (`BlockChooser`).
     public var code: String
-    /// Reconciliation efficiency that the modulation aims at.
-    public var efficiency: Double
+    /// Reconciliation efficiency that the modulation aims at; nil: chosen.
+    public var efficiency: Double?
+    /// Modulation variance, SNU per quadrature; nil: chosen.
+    public var variance: Double?
     public var blockSymbols: Int
     public var slotSymbols: Int
     /// Share of generating time against the transmitter's other links.
@@ -33,17 +35,22 @@ public struct LinkSettings: Sendable, Equatable, Codable {
         /// A sign of life goes out this often.
         public var aliveEvery = Duration.seconds(5)
         /// Without any message for so long the connection is over.
-        public var silence = Duration.seconds(60)
+        public var silence = Duration.seconds(20)
         /// Frames, verdicts and values that are due: without any progress for so long the session is over.
-        public var progress = Duration.seconds(120)
+        public var progress = Duration.seconds(45)
+        /// Answers that need no work of a device.
+        public var answer = Duration.seconds(15)
         /// Symbols of a device that runs.
         public var symbols = Duration.seconds(30)
 
         public init() {}
     }
 
+    public static let automatic = "auto"
+
     public init(
-        identity: LinkIdentity, path: String, loss: Decibels, code: String, efficiency: Double = 0.92, blockSymbols: Int, slotSymbols: Int,
+        identity: LinkIdentity, path: String, loss: Decibels, code: String = LinkSettings.automatic, efficiency: Double? = nil,
+        variance: Double? = nil, blockSymbols: Int, slotSymbols: Int,
         weight: Double = 1, epsilon: Double = 1e-10, calibrationRatio: Double = 0.5, maximumPasses: Int = 150, driftAllowance: Double = 0,
         driftLimit: Double = 0.005
     ) {
@@ -52,6 +59,7 @@ public struct LinkSettings: Sendable, Equatable, Codable {
         self.loss = loss
         self.code = code
         self.efficiency = efficiency
+        self.variance = variance
         self.blockSymbols = blockSymbols
         self.slotSymbols = slotSymbols
         self.weight = weight

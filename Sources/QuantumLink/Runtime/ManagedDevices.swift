@@ -8,6 +8,7 @@ internal import Synchronization
 /// What both roles share: the module of the moment with its stream.
 actor OpenDevice {
     let managed: ManagedModule
+    nonisolated var name: String { managed.name }
     private var serial: ObjectIdentifier?
     private var source: (any SymbolSource)?
     private var cached: DeviceFacts?
@@ -85,6 +86,13 @@ actor OpenDevice {
         }
     }
 
+    /// Whether it calibrates or acquires.
+    func isBusy() async throws -> Bool {
+        let module = try await module()
+        let phase = try await run { try await module.status().phase }
+        return [.calibrating, .settling, .acquiring].contains(phase)
+    }
+
     func condition() async -> (state: DeviceState, reason: String) {
         let event = await managed.event
         return (event.state, event.reason)
@@ -109,24 +117,39 @@ final class StreamFeed: SymbolFeed {
     private let wanted: Int?
     private let kind: SymbolFrame.Kind
     private let place = Mutex(Place())
+    /// The device says when it is done, also where the last frames are lost.
+    private let watch: SilenceWatch
 
     init(_ device: OpenDevice, _ source: any SymbolSource, kind: SymbolFrame.Kind, frames: Int?) {
         self.device = device
         self.source = source
         self.kind = kind
         wanted = frames
+        watch = SilenceWatch(isBusy: { try await device.isBusy() }, cut: { source.end(at: 0) })
+        watch.start()
     }
+
+    deinit { watch.stop() }
 
     func next() async throws -> SymbolBatch? {
         while true {
-            if let wanted, place.withLock({ $0.frames >= wanted }) { return nil }
+            if let wanted, place.withLock({ $0.frames >= wanted }) { return over() }
             let source = source
-            guard let frame = try await device.run({ try await source.next() }) else { return nil }
+            guard let frame = try await device.run({ try await source.next() }) else {
+                guard watch.isStuck else { return over() }
+                throw QuantumLinkError.device(name: device.name, reason: "it says that it works, and gives no symbols")
+            }
+            watch.saw()
             // The ring's frames before an acquisition are another one's.
             try await device.run { try await source.release(through: frame.number) }
             guard frame.kind == kind else { continue }
             return batch(frame)
         }
+    }
+
+    private func over() -> SymbolBatch? {
+        watch.stop()
+        return nil
     }
 
     private func batch(_ frame: SymbolFrame) -> SymbolBatch {

@@ -20,13 +20,14 @@ extension ReceiverSession {
         }
         context.monitor.clear("calibration")
         // Everything is fixed: the hash's key is drawn now.
+        let drift = context.settings.driftAllowance + calibration.drift
+        context.tap?.take(.calibration(dark: calibration.dark, shot: calibration.shot, drift: drift))
         let key = context.random.bytes(16)
         let raw = block.raw
-        let hash = try await Task.detached { try ReceiverBlock.verificationHash(raw, key: key) }.value
-        let sums = BlockSums(
-            block: id, dark: calibration.dark, shot: calibration.shot, quadratures: block.quadratures, squares: block.squares,
-            saturated: block.saturated, verificationKey: key, verificationHash: hash,
-            drift: min(0.49, context.settings.driftAllowance + calibration.drift))
+        let hash = try await meter.measure(.verification) {
+            try await Task.detached { try ReceiverBlock.verificationHash(raw, key: key) }.value
+        }
+        let sums = block.sums(dark: calibration.dark, shot: calibration.shot, drift: drift, key: key, hash: hash)
         self.sums = sums
         channel.send(.blockSums(sums))
         showBlock()
@@ -43,29 +44,24 @@ extension ReceiverSession {
         guard let block, let sums, block.plan.block == result.block, let facts = await station.facts else {
             throw QuantumLinkError.unexpected(message: "blockResult", during: "a session")
         }
-        let padBits = Int(result.padBitsForward) + Int(result.padBitsBackward)
-        let numbers = BlockNumbers(
-            plan: block.plan, dark: sums.dark, shot: sums.shot, unit: block.unit, efficiency: facts.efficiency,
-            efficiencyError: facts.efficiencyError, drift: sums.drift, quadratures: Int(sums.quadratures), xx: result.xx, xy: result.xy,
-            yy: sums.squares,
-            saturated: Int(sums.saturated), decoded: block.life.decoded, failed: block.life.failed, padBits: padBits)
-        let account = BlockAccount(numbers)
-        guard result.decoded == UInt32(block.life.decoded), result.failed == UInt32(block.life.failed),
-            result.quadratures == sums.quadratures, result.yy == sums.squares, Int(result.secretBits) <= account.length.secretBits,
-            PadAccount.allows(
-                forward: Int(result.padBitsForward), backward: Int(result.padBitsBackward), secretBits: Int(result.secretBits))
-        else {
-            let reason = "the two ends count differently: \(result.secretBits) bits there, \(account.length.secretBits) here"
-            channel.send(.blockAbort(result.block, reason: reason))
-            return giveUp(result.block, reason)
+        context.tap?.take(.efficiency(facts.efficiency, error: facts.efficiencyError))
+        let (account, numbers, refusal) = meter.measure(.estimation) {
+            block.judge(result, sums, efficiency: facts.efficiency, efficiencyError: facts.efficiencyError)
+        }
+        context.tap?.take(.account(account.json ?? ""))
+        var refused = refusal
+        if context.tap != nil, result.secretBits > 0 { refused = "symbols are recorded here: nothing is deposited" }
+        if let refused {
+            channel.send(.blockAbort(result.block, reason: refused))
+            return giveUp(result.block, refused)
         }
         try self.block?.life.take(.rawKeysEqual)
         try self.block?.life.take(.estimate(secretBits: Int(result.secretBits), limitedBy: result.limitedBy))
         report = account.report(
             numbers, link: context.link, began: blockBegan, slots: block.life.slots, variance: 0, tagBits: 3 * 128,
-            provenance: provenance(block), deviceSeconds: await deviceSeconds(), padBits: result.secretBits > 0 ? padBits : 0)
+            provenance: provenance(block), deviceSeconds: await deviceSeconds(), padBits: result.secretBits > 0 ? numbers.padBits : 0)
         if result.secretBits == 0 {
-            if let report {
+            if let report = finished() {
                 context.monitor.raise("no-key", .minor, "block \(report.block) gave no key: \(report.limitedBy)")
                 context.monitor.closed(report)
             }
@@ -86,12 +82,12 @@ extension ReceiverSession {
         switch tag.purpose {
         case .block: try await hold(result)
         case .commit:
-            try context.database.resolve(result.block, committed: true)
+            try meter.measure(.deposit) { try context.database.resolve(result.block, committed: true) }
             try block?.life.take(.tagged)
             channel.send(.blockDone(result.block))
             context.committed()
             try block?.life.take(.deposited)
-            if let report { context.monitor.closed(report) }
+            if let report = finished() { context.monitor.closed(report) }
             context.monitor.clear("no-key")
             (self.result, report, awaited) = (nil, nil, nil)
             showBlock()
@@ -103,19 +99,27 @@ extension ReceiverSession {
         guard let block else { throw QuantumLinkError.closed("the block is gone") }
         let raw = block.raw
         let rawBits = 8 * raw.reduce(0) { $0 + $1.count }
-        let key = try await Task.detached {
-            try ToeplitzHash.hash(input: raw, inputBits: rawBits, outputBits: Int(result.secretBits), seed: result.seed)
-        }.value
+        let key = try await meter.measure(.amplification) {
+            try await Task.detached {
+                try ToeplitzHash.hash(input: raw, inputBits: rawBits, outputBits: Int(result.secretBits), seed: result.seed)
+            }.value
+        }
         try self.block?.life.take(.amplified)
-        try context.database.holdInDoubt(
-            FinishedBlock(
-                link: context.link, peer: context.settings.identity.peer, block: result.block, key: key,
-                padBytesForward: Int(result.padBitsForward) / 8, padBytesBackward: Int(result.padBitsBackward) / 8,
-                provenance: provenance(block), role: .receiver), epoch: keys)
+        let finished = FinishedBlock(
+            link: context.link, peer: context.settings.identity.peer, block: result.block, key: key,
+            padBytesForward: Int(result.padBitsForward) / 8, padBytesBackward: Int(result.padBitsBackward) / 8,
+            provenance: provenance(block), role: .receiver)
+        try meter.measure(.deposit) { try context.database.holdInDoubt(finished, epoch: keys) }
         awaited = .commit
         channel.send(.blockAck(result.block))
         try channel.sendTag(.block)
         showBlock()
+    }
+
+    /// The block's report with what it cost.
+    private func finished() -> BlockReport? {
+        report?.work = BlockWork(meter.all, channel.traffic, since: trafficBefore)
+        return report
     }
 
     private func provenance(_ block: ReceiverBlock) -> KeyProvenance {

@@ -26,8 +26,11 @@ extension ReceiverSession {
     private func conduct(_ number: UInt32, frames: Int) async throws {
         channel.send(.slotAnswer(slot: number, accepted: true, reason: ""))
         context.monitor.update { ($0.slot, $0.slotOpen) = (number, true) }
-        guard case .slotLit = try await slotMessage("light on the path") else { throw SlotOver(reason: "a message out of place") }
-        try await station.device.lock()
+        let lit = try await meter.measure(.channel) { try await slotMessage("light on the path") }
+        guard case .slotLit = lit else { throw SlotOver(reason: "a message out of place") }
+        try await meter.measure(.opening) {
+            try await context.monitor.expecting(.noLight, SlotOver.noLock) { try await self.station.device.lock() }
+        }
         // The receiver runs first: what it sees before the transmitter begins is thrown away, and neither device ever waits for the other.
         let feed = try await station.device.start(symbols: nil)
         channel.send(.slotLocked(slot: number))
@@ -67,7 +70,7 @@ extension ReceiverSession {
         guard case .slotDisclose(let disclosure) = try await slotMessage("the disclosed positions") else {
             throw SlotOver(reason: "a message out of place")
         }
-        let (reference, base) = try align(disclosure, store: store, symbolRate: rate)
+        let (reference, base) = try meter.measure(.alignment) { try align(disclosure, store: store, symbolRate: rate) }
         channel.send(.slotAligned(reference))
         context.monitor.update { $0.alignmentSignificance = reference.significance }
         guard reference.aligned else {
@@ -76,13 +79,16 @@ extension ReceiverSession {
             return
         }
         try block?.life.take(.slotBegan(slot: number, frames: frames))
+        context.tap?.take(.slotBegan(slot: number, frames: UInt32(frames)))
         store.discard(before: base)
         for index in 0..<frames {
             let range = base + index * code.frameSymbols..<base + (index + 1) * code.frameSymbols
             while store.end < range.upperBound { try await read(feed, into: &store) }
-            while let block, block.inFlight >= Self.mostInFlight, slot?.isOver == false { await waitForChange("verdicts") }
+            await meter.measure(.channel) {
+                while let block, block.inFlight >= Self.mostInFlight, slot?.isOver == false { await waitForChange("verdicts") }
+            }
             guard slot?.number == number, slot?.isOver == false else { return }
-            try encode(store.samples(in: range), reference, index: UInt32(index))
+            try meter.measure(.encode) { try encode(store.samples(in: range), reference, index: UInt32(index)) }
             store.discard(before: range.upperBound)
         }
     }
@@ -102,13 +108,17 @@ extension ReceiverSession {
     }
 
     private func read(_ feed: any SymbolFeed, into store: inout SymbolStore) async throws {
-        let batch = try await withTimeout(context.settings.patience.symbols, "symbols of the receiver") { try await feed.next() }
+        let limit = context.settings.patience.symbols
+        let batch = try await meter.measure(.acquisition) {
+            try await withTimeout(limit, "symbols of the receiver") { try await feed.next() }
+        }
         guard let batch else { throw SlotOver(reason: "the receiver stopped by itself") }
         guard batch.kind == .signal else { return }
         guard slot?.isOver == false else { throw SlotOver(reason: "the slot is over") }
         if batch.disturbed { throw SlotOver(reason: "the receiver lost its lock") }
         // Saturated samples are never dropped: they count, and too many void the block.
         block?.saturated += UInt64(batch.saturated)
+        if batch.saturated > 0 { context.tap?.take(.saturated(UInt64(batch.saturated))) }
         await station.saw(deviceTime: batch.deviceTime)
         firstDeviceTime = firstDeviceTime ?? batch.deviceTime
         block?.saw(deviceTime: batch.deviceTime)
@@ -117,17 +127,17 @@ extension ReceiverSession {
 
     private func align(_ disclosure: Disclosure, store: SymbolStore, symbolRate: Double) throws -> (SlotFrameOfReference, base: Int) {
         guard let block else { throw SlotOver(reason: "the block is over") }
-        var reference = SlotFrameOfReference(
-            slot: disclosure.slot, aligned: false, significance: 0, phase: 0, unit: block.unit, meanX: block.meanX, meanP: block.meanP)
-        guard let expected = store.place(utc: disclosure.utc, symbolRate: symbolRate) else { return (reference, 0) }
         let margin = SlotOpening.margin(symbolRate: symbolRate)
-        let found = SlotOpening.align(disclosure, store: store, expected: expected, margin: margin)
-        guard let found else { return (reference, 0) }
-        (reference.aligned, reference.significance, reference.phase) = (true, found.significance, found.phase)
-        return (reference, found.start + Int(disclosure.window))
+        // Where the clock says that it lies where nothing is held, nothing is found.
+        let expected = store.place(utc: disclosure.utc, symbolRate: symbolRate) ?? -1 << 40
+        if let tap = context.tap {
+            tap.take(.opening(start: store.start, samples: store.samples(in: store.start..<store.end), expected: expected, margin: margin))
+        }
+        return SlotOpening.reference(disclosure, store: store, expected: expected, margin: margin, block: block)
     }
 
     private func encode(_ samples: [Int16], _ reference: SlotFrameOfReference, index: UInt32) throws {
+        context.tap?.take(.frame(index: index, scale: 1, samples: samples))
         guard let body = try block?.encode(samples, reference, index: index, hashKey: context.random.word()) else {
             throw SlotOver(reason: "the block is over")
         }

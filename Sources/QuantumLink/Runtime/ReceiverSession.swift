@@ -17,6 +17,8 @@ actor ReceiverSession {
 
     var block: ReceiverBlock?
     var blockBegan = Date()
+    let meter: StageMeter
+    var trafficBefore: (sent: UInt64, received: UInt64) = (0, 0)
     var firstDeviceTime: UInt64?
     var slot: RunningSlot?
     var slotInbox = MessageQueue<ChannelMessage>()
@@ -45,6 +47,7 @@ actor ReceiverSession {
         self.context = context
         self.station = station
         self.keys = keys
+        meter = StageMeter(context.clock)
     }
 
     /// Runs until the channel fails or the task is cancelled.
@@ -75,7 +78,14 @@ actor ReceiverSession {
         await station.onChange(nil)
         stop()
         await slotTask?.value
+        if case .failure(let error) = result { lost(error) }
         try result.get()
+    }
+
+    /// A block that was open when the connection ended is lost; one in doubt is settled by the next handshake.
+    private func lost(_ error: any Error) {
+        if let block, !block.life.isOver, awaited != .commit { giveUp(block.plan.block, "the connection ended: \(describe(error))") }
+        context.monitor.update { $0.slotOpen = false }
     }
 
     private func listen() async throws {
@@ -121,7 +131,10 @@ actor ReceiverSession {
         announcements += 1
         let number = announcements
         let (generation, facts) = (await station.generation, await station.facts)
-        if let block, !block.life.isOver, let reason = trouble(of: block, generation: generation, facts: facts) {
+        let fault = await station.fault
+        if let text = await station.alarm { context.monitor.trouble(.calibration, text) } else { context.monitor.over(.calibration) }
+        // Once the length is agreed on, the block is settled by its tags.
+        if let block, !block.life.isOver, result == nil, let reason = fault ?? trouble(of: block, generation: generation, facts: facts) {
             channel.send(.blockAbort(block.plan.block, reason: reason))
             giveUp(block.plan.block, reason)
         }
@@ -136,7 +149,7 @@ actor ReceiverSession {
         let ahead = UInt64(generated + min(2 * slotSymbols, left))
         await station.needs(
             .init(
-                since: since, shotSymbols: max(wanted, ahead), windowSymbols: max(65536, slotSymbols / 8),
+                since: since, shotSymbols: max(wanted, ahead), windowSymbols: max(65536, min(slotSymbols / 8, ReceiverStation.mostWindow)),
                 darkSymbols: UInt64(max(262_144, min(slotSymbols, 8_000_000)))))
         let have = await station.shotSymbols(since: since)
         var obstacle = await station.obstacle()
@@ -172,7 +185,7 @@ actor ReceiverSession {
             ready: obstacle == nil && noise != nil, reason: obstacle ?? (noise == nil ? "the calibration cannot be used" : ""),
             emulated: facts.emulated, captured: facts.captured, efficiency: facts.efficiency, efficiencyError: facts.efficiencyError,
             shotNoise: noise?.shotNoiseVariance ?? 0, electronicNoise: noise?.electronicNoise ?? 0, symbolRate: facts.symbolRate,
-            calibrationSymbols: symbols)
+            calibrationSymbols: symbols, recording: context.tap != nil, code: context.settings.code)
         context.monitor.update { snapshot in
             (snapshot.receiverReady, snapshot.receiverReason, snapshot.calibrationSymbols) = (new.ready, new.reason, symbols)
             (snapshot.darkAge, snapshot.shotAge) = ages
@@ -196,6 +209,7 @@ actor ReceiverSession {
             if message.slotNumber == slot?.number { slotInbox.put(message) }
         case .slotEnd(let number, let frames, let reason): try await ended(number, frames: frames, reason: reason)
         case .verdict(let verdict): try take(verdict)
+        case .frameMore(let more): try take(more)
         case .blockClose(let id): try await closeBlock(id)
         case .blockResult(let result): try await take(result)
         case .blockCommit(let id):
@@ -225,8 +239,10 @@ actor ReceiverSession {
         }
         (sums, result, report, awaited) = (nil, nil, nil, nil)
         blockBegan = Date()
+        meter.restart()
+        trafficBefore = channel.traffic
         channel.send(.blockAccept(plan.block))
-        context.monitor.setState(.active, "generating")
+        context.monitor.generating()
         showBlock()
         await announce()
     }
@@ -240,10 +256,12 @@ actor ReceiverSession {
         }
         context.monitor.clear("pad")
         guard context.monitor.snapshot.enabled else { throw SlotOver(reason: "disabled at the receiver's end") }
-        guard plan.epsilon == context.settings.epsilon, plan.code == context.settings.code else {
+        let own = context.settings.code
+        guard plan.epsilon == context.settings.epsilon, own == LinkSettings.automatic || plan.code == own else {
             throw SlotOver(reason: "the two ends are configured with different codes or epsilons")
         }
         let code = try ReconciliationCode.named(plan.code)
+        if let trouble = LinkService.trouble(epsilon: context.settings, code) { throw SlotOver(reason: trouble) }
         guard plan.frames >= 1, Int(plan.frames) * code.frameSymbols <= 4_000_000_000 else {
             throw SlotOver(reason: "a block of that length")
         }
@@ -264,6 +282,7 @@ actor ReceiverSession {
             meanP: noise.shot.meanP,
             random: context.random)
         try new.life.take(.accepted)
+        context.tap?.take(.begins(plan: plan, dark: sums.dark, shot: sums.shot, emulated: isEmulated))
         return new
     }
 
@@ -301,6 +320,15 @@ actor ReceiverSession {
         changed()
     }
 
+    /// The transmitter's end wants more bits of frames that it could not decode.
+    private func take(_ more: FrameMore) throws {
+        guard let slot, slot.number == more.slot, let life = block?.life else {
+            throw QuantumLinkError.badMessage("a request for frames of another slot")
+        }
+        guard life.stage != .void, let disclosed = try block?.disclose(more) else { return }
+        channel.send(.frameDisclosed(disclosed))
+    }
+
     /// The transmitter's end closes the slot; only it knows how many frames are decided.
     private func ended(_ number: UInt32, frames: UInt32, reason: String) async throws {
         guard slot?.number == number else { return }
@@ -308,13 +336,18 @@ actor ReceiverSession {
         slotInbox.put(.slotEnd(slot: number, frames: frames, reason: reason))
         changed()
         await slotTask?.value
-        if block?.life.stage != .void { try block?.endSlot(frames: frames) }
+        if block?.life.stage != .void {
+            try block?.endSlot(frames: frames)
+            context.tap?.take(.slotEnded(frames: frames))
+        }
         slot = nil
         context.monitor.update { snapshot in
             snapshot.slotOpen = false
             snapshot.slots += 1
             if !reason.isEmpty { snapshot.slotsFailed += 1 }
+            if reason == SlotOver.overrun { snapshot.slotsOverrun += 1 }
         }
+        context.monitor.slotEnded(frames: Int(frames), reason: reason)
         if !reason.isEmpty { context.monitor.say("slot", "\(number) ended after \(frames) frames: \(reason)") }
         showBlock()
         await announce(again: true)
@@ -323,8 +356,11 @@ actor ReceiverSession {
     func giveUp(_ id: BlockID, _ reason: String) {
         guard block?.plan.block == id else { return }
         try? block?.life.take(.gaveUp(reason: reason))
+        if reason.hasPrefix("skipped: ") {
+            context.monitor.update { ($0.blocksSkipped, $0.skipReason) = ($0.blocksSkipped + 1, reason) }
+        }
         (sums, result, report, awaited) = (nil, nil, nil, nil)
-        context.monitor.update { $0.blocksVoid += 1 }
+        context.monitor.gaveUp(reason)
         context.monitor.say("block", "\(id) was given up: \(reason)")
         showBlock()
     }
@@ -339,6 +375,7 @@ actor ReceiverSession {
             snapshot.progress = life?.progress ?? 0
             snapshot.framesDecoded = life?.decoded ?? 0
             snapshot.framesFailed = life?.failed ?? 0
+            snapshot.stages = meter.all.seconds
             snapshot.padForward = account?.remainingForward
             snapshot.padBackward = account?.remainingBackward
         }

@@ -19,6 +19,16 @@ public actor ReceiverStation {
     /// What the running block needs.
     private var need = Need()
     private var listener: (@Sendable () async -> Void)?
+    /// Holds every window against the receiver's long-term noise.
+    private var noise = ShotNoiseWatch()
+    /// The last window of a kind was thrown away, and why.
+    private var spoilt: (kind: NoiseKind, reason: String)?
+    private var failures = 0
+    private let memory: LinkDatabase?
+    private let patience: Duration
+
+    /// Symbols of the longest SHOT window: a slot waits for the end of one, and other work of the device too.
+    static let mostWindow = 2_000_000
 
     struct Need: Sendable, Equatable {
         /// Device time from which windows count.
@@ -36,7 +46,12 @@ public actor ReceiverStation {
         }
     }
 
-    public init(name: String, device: any SlotReceiver) {
+    /// - Parameters:
+    ///   - memory: keeps the receiver's long-term noise.
+    ///   - patience: for the next symbols of a calibration.
+    public init(name: String, device: any SlotReceiver, memory: LinkDatabase? = nil, patience: Duration = .seconds(60)) {
+        self.memory = memory
+        self.patience = patience
         self.name = name
         self.device = device
     }
@@ -46,6 +61,7 @@ public actor ReceiverStation {
         while !Task.isCancelled {
             do {
                 let work = try await nextWindow()
+                if spoilt != nil { try await Task.sleep(for: .milliseconds(200)) }
                 if let work { try await window(work.kind, symbols: work.symbols) } else { try await Task.sleep(for: .milliseconds(50)) }
             } catch is CancellationError {
                 return
@@ -95,11 +111,12 @@ public actor ReceiverStation {
     func ages() -> (dark: Double?, shot: Double?) { (log.age(.dark), log.age(.shot)) }
 
     /// Where the windows of a block that starts now begin to count.
-    func blockStart() -> UInt64 { log.time(secondsAgo: min(facts?.shotValidity ?? 0, 30)) }
+    func blockStart() -> UInt64 { log.time(secondsAgo: min(facts?.shotValidity ?? 0, 60)) }
 
     /// Why no slot can be accepted now, or nil.
     func obstacle() async -> String? {
         guard let facts else { return trouble }
+        if let fault { return fault }
         if facts.captured { return "the receiver is being captured: nothing may be distilled" }
         guard let dark = log.age(.dark), dark <= facts.darkValidity else { return "dark calibration is missing or past its validity" }
         guard let shot = log.age(.shot), shot <= facts.shotValidity else { return "shot-noise calibration is missing or past its validity" }
@@ -113,10 +130,12 @@ public actor ReceiverStation {
         if facts != self.facts {
             // Another device, or the same after a restart: what was measured before says nothing about it.
             if let lastSerial, lastSerial != facts.serial { log.reset() }
+            if lastSerial != facts.serial { noise = ShotNoiseWatch(try memory?.noiseReference(of: facts.serial)) }
             (self.facts, lastSerial) = (facts, facts.serial)
             await listener?()
         }
-        if facts.captured { return nil }
+        if facts.captured || noise.step != nil { return nil }
+        if let spoilt { return (spoilt.kind, spoilt.kind == .dark ? Int(need.darkSymbols) : need.windowSymbols) }
         let darkAge = log.age(.dark) ?? .infinity
         if darkAge > 0.7 * facts.darkValidity || log.symbols(.dark, since: log.time(secondsAgo: facts.darkValidity)) < need.darkSymbols {
             return (.dark, Int(need.darkSymbols))
@@ -131,7 +150,9 @@ public actor ReceiverStation {
         await turnstile.enter()
         do {
             try await measure(kind, symbols: symbols)
+            failures = 0
         } catch {
+            if !(error is CancellationError) { failures += 1 }
             await turnstile.leave()
             throw error
         }
@@ -146,7 +167,7 @@ public actor ReceiverStation {
         var end: UInt64 = 0
         var count = 0
         let rate = facts?.symbolRate ?? 1
-        while let batch = try await feed.next() {
+        while let batch = try await withTimeout(patience, "symbols of a calibration", { try await feed.next() }) {
             guard batch.kind == (kind == .dark ? .dark : .shot) else { continue }
             batch.storage.withSamples { sums.add(samples: $0, saturated: batch.saturated) }
             begin = begin ?? batch.deviceTime
@@ -157,10 +178,48 @@ public actor ReceiverStation {
             throw QuantumLinkError.device(name: name, reason: "a \(kind.rawValue) calibration gave no symbols")
         }
         // The clock went back: the device restarted.
-        if end < log.now { log.reset() }
+        if end < log.now {
+            log.reset()
+            noise.restarted()
+        }
+        guard isGood(sums, kind, end: end) else { return }
         log.add(.init(kind: kind, begin: begin, end: end, sums: sums, symbols: UInt64(count)))
         log.expire(before: min(need.since, log.time(secondsAgo: max(facts?.darkValidity ?? 0, facts?.shotValidity ?? 0))))
         trouble = ""
+    }
+
+    /// Windows that show something wrong never count.
+    private func isGood(_ sums: CalibrationSums, _ kind: NoiseKind, end: UInt64) -> Bool {
+        guard sums.saturatedShare <= NoiseCalibration.saturationLimit else {
+            let reason = "the \(kind.rawValue) calibration is saturated: \(sums.saturated) of \(sums.count) samples"
+            // The numbers differ from window to window: the first ones stay.
+            if spoilt?.kind != kind { spoilt = (kind, reason) }
+            return false
+        }
+        if spoilt?.kind == kind { spoilt = nil }
+        guard kind == .shot, let dark = log.windows.last(where: { $0.kind == .dark }) else { return true }
+        if noise.saw(shot: sums, dark: dark.sums, time: end) { keepReference() }
+        return noise.step == nil
+    }
+
+    private func keepReference() {
+        // A disk that does not take it shows elsewhere; the step holds in memory.
+        if let lastSerial { try? memory?.keep(noise.reference, of: lastSerial) }
+    }
+
+    /// Why no block may go on and none may begin, or nil.
+    var fault: String? { noise.step ?? spoilt?.reason }
+
+    /// What an operator must know, or nil.
+    var alarm: String? { fault ?? (failures >= 2 ? "calibrations fail: \(trouble)" : nil) }
+
+    /// An operator says that the receiver is right as it is now.
+    package func acknowledge() async {
+        guard noise.step != nil else { return }
+        noise.acknowledge()
+        keepReference()
+        log.drop()
+        await listener?()
     }
 
     private func failed(_ error: any Error) async {

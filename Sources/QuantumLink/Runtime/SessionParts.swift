@@ -9,17 +9,24 @@ package struct SessionContext: Sendable {
     package var database: LinkDatabase
     package var monitor: LinkMonitor
     package var random: any RandomSource
+    package var clock: any LinkClock
+    /// Where a recording takes what enters and leaves the session's state machines; nil: nothing is recorded.
+    package var tap: (any LinkTap)?
     /// Called when a block is committed and waits for deposit.
     package var committed: @Sendable () -> Void
 
     package init(
         settings: LinkSettings, database: LinkDatabase, monitor: LinkMonitor, random: any RandomSource,
-        committed: @escaping @Sendable () -> Void
+        clock: any LinkClock = MonotonicClock(),
+        tap: (any LinkTap)? = nil, committed: @escaping @Sendable () -> Void
     ) {
         self.settings = settings
         self.database = database
         self.monitor = monitor
-        self.random = random
+        // What is drawn is an input too.
+        self.random = tap.map { TappedRandom(random, $0) } ?? random
+        self.tap = tap
+        self.clock = clock
         self.committed = committed
     }
 
@@ -32,15 +39,30 @@ package enum LinkConversation {
         _ pipe: any MessagePipe, context: SessionContext, station: TransmitterStation, seats: [DecodingSeat],
         established: @Sendable () async -> Void = {}
     ) async throws {
-        let (channel, keys) = try await handshake(pipe, context)
-        await established()
-        context.monitor.update { $0.connected = true }
-        defer { context.monitor.update { $0.connected = false } }
-        try await TransmitterSession(channel: channel, context: context, station: station, keys: keys, seats: seats).run()
+        try await told(context) {
+            let (channel, keys) = try await handshake(pipe, context)
+            context.monitor.connected()
+            await established()
+            context.monitor.update { $0.connected = true }
+            defer { context.monitor.update { $0.connected = false } }
+            try await TransmitterSession(channel: channel, context: context, station: station, keys: keys, seats: seats).run()
+        }
+    }
+
+    /// What ends a connection may be an alarm.
+    private static func told(_ context: SessionContext, _ body: () async throws -> Void) async throws {
+        do { try await body() } catch {
+            context.monitor.ended(error)
+            throw error
+        }
     }
 
     package static func receiver(_ pipe: any MessagePipe, context: SessionContext, station: ReceiverStation) async throws {
-        let (channel, keys) = try await handshake(pipe, context)
+        let (channel, keys): (AuthenticatedChannel, EpochKeys)
+        do { (channel, keys) = try await handshake(pipe, context) } catch {
+            context.monitor.ended(error)
+            throw error
+        }
         try await receiver(channel, keys, context: context, station: station)
     }
 
@@ -48,13 +70,14 @@ package enum LinkConversation {
     static func receiver(
         _ channel: AuthenticatedChannel, _ keys: EpochKeys, context: SessionContext, station: ReceiverStation
     ) async throws {
+        context.monitor.connected()
         context.monitor.update { $0.connected = true }
         defer { context.monitor.update { $0.connected = false } }
-        try await ReceiverSession(channel: channel, context: context, station: station, keys: keys).run()
+        try await told(context) { try await ReceiverSession(channel: channel, context: context, station: station, keys: keys).run() }
     }
 
     static func handshake(_ pipe: any MessagePipe, _ context: SessionContext) async throws -> (AuthenticatedChannel, EpochKeys) {
-        let channel = AuthenticatedChannel(pipe)
+        let channel = AuthenticatedChannel(pipe, tap: context.tap)
         do {
             let keys = try await withTimeout(.seconds(10), "the handshake") {
                 try await channel.handshake(context.settings.identity, database: context.database, random: context.random)
@@ -63,6 +86,8 @@ package enum LinkConversation {
             context.committed()
             return (channel, keys)
         } catch {
+            // Whoever lost its state to an old copy must learn why nobody talks to it.
+            if case QuantumLinkError.padPosition = error { channel.send(.bye(LinkHealth.refusedPosition)) }
             channel.close()
             throw error
         }
@@ -72,6 +97,10 @@ package enum LinkConversation {
 /// Raised inside a slot: the slot is over, the connection goes on.
 struct SlotOver: Error {
     var reason: String
+
+    /// The reason of a slot whose symbols came faster than they were taken; both ends know it by these words.
+    static let noLock = "no light: the receiver's pilot has not locked for 10 s"
+    static let overrun = "symbols were lost: they came faster than they were taken"
 }
 
 /// The next message of a slot's conversation.
@@ -92,7 +121,7 @@ func keepAlive(_ channel: AuthenticatedChannel, _ patience: LinkSettings.Patienc
         if let silence = channel.silence, silence > patience.silence {
             throw QuantumLinkError.timedOut("any message from the far end")
         }
-        channel.send(.alive)
+        channel.sendAlive()
         await also()
     }
 }

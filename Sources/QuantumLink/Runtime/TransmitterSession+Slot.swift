@@ -9,11 +9,15 @@ extension TransmitterSession {
     /// Symbols kept before the receiver has said where it starts, and waiting for their frames afterwards.
     private static let mostUnaligned = 1 << 25
     private static let mostWaiting = 1 << 23
+    /// Slots in a row that may lose symbols before the block is skipped.
+    private static let mostOverruns = 3
 
     /// Waits for a turn and uses it. Failures of devices and alignment end the slot, not the session.
     func nextSlot() async throws {
         guard let wanted = block?.life.wanted else { return }
-        guard let grant = await station.turn(context.link, wanted: wanted) else {
+        let slotFrames = max(1, context.settings.slotSymbols / code.frameSymbols)
+        let granted = await meter.measure(.turn) { await station.turn(context.link, wanted: wanted, slotFrames: slotFrames) }
+        guard let grant = granted else {
             if let failure { throw failure }
             if block?.life.isOver == true { return }
             throw QuantumLinkError.closed("the session ended")
@@ -69,7 +73,10 @@ extension TransmitterSession {
     private func open(_ number: UInt32, frames: Int) async throws -> Bool {
         guard let block else { return false }
         channel.send(.slotOffer(slot: number, frames: UInt32(frames), variance: block.variance))
-        guard case .slotAnswer(number, let accepted, let reason) = try await slotMessage(.seconds(120), "an answer to the slot") else {
+        let answer = try await meter.measure(.channel) {
+            try await slotMessage(context.settings.patience.progress, "an answer to the slot")
+        }
+        guard case .slotAnswer(number, let accepted, let reason) = answer else {
             throw QuantumLinkError.badMessage("something else than an answer to a slot")
         }
         guard accepted else {
@@ -77,15 +84,22 @@ extension TransmitterSession {
             context.monitor.update { ($0.receiverReady, $0.receiverReason) = (false, reason) }
             return false
         }
+        // The turn may have come a little before the device is free, so that the receiver ends its calibration meanwhile.
+        guard await meter.measure(.turn, { await station.device(for: context.link) }) else { throw SlotOver(reason: "the session ended") }
         context.monitor.update { ($0.slot, $0.slotOpen) = (number, true) }
         slot?.mark()
-        try await station.device.light(path: context.settings.path, variance: block.variance)
-        slot?.mark()
-        channel.send(.slotLit(slot: number))
-        guard case .slotLocked(number) = try await slotMessage(.seconds(120), "the receiver's lock") else {
-            throw QuantumLinkError.badMessage("something else than a lock")
+        try await meter.measure(.opening) {
+            try await station.device.light(path: context.settings.path, variance: block.variance)
+            slot?.mark()
+            channel.send(.slotLit(slot: number))
+            let lock = try await context.monitor.expecting(.noLight, SlotOver.noLock) {
+                try await slotMessage(.seconds(120), "the receiver's lock")
+            }
+            guard case .slotLocked(number) = lock else {
+                throw QuantumLinkError.badMessage("something else than a lock")
+            }
+            slot?.mark()
         }
-        slot?.mark()
         return true
     }
 
@@ -100,7 +114,7 @@ extension TransmitterSession {
             try await waitForSymbols { $0.end > 0 }
             guard let begun = slot?.store.startUTC else { throw SlotOver(reason: "the slot is over") }
             channel.send(.slotRunning(slot: number, utc: begun))
-            try await align(number)
+            try await meter.measure(.alignment) { try await align(number) }
             showBlock()
             try await waitUntilSent()
         } catch {
@@ -135,7 +149,7 @@ extension TransmitterSession {
     /// The device's symbols into the store; what nobody wants is drained.
     private func read(_ feed: any SymbolFeed) async {
         do {
-            while let batch = try await feed.next() {
+            while let batch = try await meter.measure(.acquisition, { try await feed.next() }) {
                 await station.saw(deviceTime: batch.deviceTime)
                 if slot?.firstTime == 0 { slot?.firstTime = batch.deviceTime }
                 slot?.lastTime = batch.deviceTime
@@ -148,6 +162,7 @@ extension TransmitterSession {
                 }
                 guard slot?.isOver == false else { continue }
                 try slot?.store.append(batch)
+                await announceEnd()
                 changed()
             }
             if let running = slot, !running.isOver, !running.hasAll(code.frameSymbols) {
@@ -159,6 +174,15 @@ extension TransmitterSession {
             slot?.isOver = true
         }
         changed()
+    }
+
+    /// Little is left to send: whoever is next may begin to open its slot.
+    private func announceEnd() async {
+        guard let running = slot, let base = running.base, !running.isEnding else { return }
+        let left = base + running.frames * code.frameSymbols - running.store.end
+        guard Double(left) < Double(ReceiverStation.mostWindow) + 0.1 * (readiness?.symbolRate ?? 0) else { return }
+        slot?.isEnding = true
+        await station.ending(context.link)
     }
 
     private func align(_ number: UInt32) async throws {
@@ -207,22 +231,40 @@ extension TransmitterSession {
     /// Closes the slot at both ends with the number of frames that were decided.
     private func end(_ number: UInt32) async throws {
         // Frames that came are decided first, and failed ones disclosed, so that both ends count the same.
-        while let running = slot, let block, !block.life.isOver, running.reference != nil,
-            running.arrived > running.decided || block.awaitingValues > 0
-        { try await waitForChange(within: context.settings.patience.progress, "the values of failed frames") }
+        try askForMore()
+        try await meter.measure(.channel) {
+            while let running = slot, let block, !block.life.isOver, running.reference != nil,
+                running.arrived > running.decided || block.awaitingValues > 0
+            { try await waitForChange(within: context.settings.patience.progress, "the values of failed frames") }
+        }
         let decided = slot?.decided ?? 0
         let reason = slot?.failure.map(describe) ?? ""
         channel.send(.slotEnd(slot: number, frames: decided, reason: reason))
         let ended = slot
         slot = nil
         try block?.endSlot()
+        context.tap?.take(.slotEnded(frames: decided))
         context.monitor.update { snapshot in
             snapshot.slotOpen = false
             snapshot.slots += 1
             if ended?.failure != nil { snapshot.slotsFailed += 1 }
         }
+        context.monitor.slotEnded(frames: Int(decided), reason: reason)
+        try noteOverrun(reason)
         showBlock()
         if !reason.isEmpty { context.monitor.say("slot", "\(number) ended after \(decided) frames: \(reason)") }
+    }
+
+    /// Slots in a row that lose symbols because this machine, or the far end's, is too slow: the block is skipped, and that is shown.
+    private func noteOverrun(_ reason: String) throws {
+        guard reason == SlotOver.overrun else { return overrunsInARow = 0 }
+        overrunsInARow += 1
+        context.monitor.update { $0.slotsOverrun += 1 }
+        guard overrunsInARow >= Self.mostOverruns, block?.life.isOver == false else { return }
+        let reason = "skipped: \(overrunsInARow) slots in a row lost symbols, a machine is too slow for the symbol rate"
+        context.monitor.update { ($0.blocksSkipped, $0.skipReason) = ($0.blocksSkipped + 1, reason) }
+        context.monitor.raise("overrun", .major, reason)
+        throw abandon(reason)
     }
 
     private func slotMessage(_ limit: Duration, _ what: String) async throws -> ChannelMessage {
@@ -244,6 +286,7 @@ extension TransmitterSession {
             blockUnit = reference.unit
             try block?.life.take(.slotBegan(slot: running.number, frames: running.frames))
             slot?.reference = reference
+            context.tap?.take(.slotBegan(slot: running.number, frames: UInt32(running.frames)))
         }
         slotInbox.put(message)
     }
@@ -258,33 +301,91 @@ extension TransmitterSession {
             throw QuantumLinkError.badMessage("frame \(body.index) is out of turn")
         }
         let range = base + Int(body.index) * code.frameSymbols..<base + (Int(body.index) + 1) * code.frameSymbols
-        while let running = slot, running.store.end < range.upperBound, !running.isOver { try await waitForChange() }
+        while let running = slot, running.store.end < range.upperBound || !running.board.isDue(body.index), !running.isOver {
+            try await waitForChange()
+        }
         // A frame that cannot be decided any more is not counted: the slot's end says so.
-        guard let store = slot?.store, slot?.number == body.slot, store.holds(range), let block, !block.life.isOver else { return }
+        guard let store = slot?.store, slot?.number == body.slot, slot?.board.isDue(body.index) == true, store.holds(range), let block,
+            !block.life.isOver
+        else { return }
         slot?.arrived += 1
-        let (samples, scale, phase) = (store.samples(in: range), store.scale, running.phase)
+        let (samples, scale, phase) = (store.samples(in: range), store.scale, running.phase.expected(at: body.index))
         slot?.store.discard(before: range.upperBound)
         changed()
-        let snr = tuner.snr(variance: block.variance)
+        context.tap?.take(.frame(index: body.index, scale: scale, samples: samples))
+        let snr = planner.snr(of: block)
         let seat = seats[Int(body.index) % seats.count]
-        let passes = context.settings.maximumPasses
-        let code = code
+        let (code, passes) = (code, context.settings.maximumPasses)
+        work(on: body.index, of: body.slot, firstAt: phase) {
+            try await seat.attempt(body, code: code, sent: samples, scale: scale, phase: phase, snr: snr, maximumPasses: passes)
+        }
+    }
+
+    /// Lets a decoder work on a frame; its slot may be over when it is done.
+    /// - Parameter phase: of a first attempt.
+    private func work(
+        on index: UInt32, of number: UInt32, firstAt phase: Double? = nil, _ attempt: @escaping @Sendable () async throws -> FrameStep
+    ) {
+        let meter = meter
         Task {
             do {
-                let (frame, sent) = try await seat.decode(
-                    body, code: code, sent: samples, scale: scale, phase: phase, snr: snr, maximumPasses: passes)
-                try self.decided(body, frame, sent: sent)
+                let step = try await meter.measure(.decode, isolation: nil, attempt)
+                guard self.slot?.number == number, self.block?.life.stage == .generating else { return }
+                if let phase { self.attempted(step, index, phase) }
+                try self.took(step, index)
             } catch { await self.fail(error) }
         }
     }
 
-    private func decided(_ body: FrameBody, _ frame: DecidedFrame, sent: [Float]) throws {
-        guard slot?.number == body.slot, block?.life.stage == .generating else { return }
-        try block?.decide(body.index, frame, sent: sent)
-        channel.send(.verdict(Verdict(slot: body.slot, index: body.index, decoded: frame.core != nil)))
-        slot?.decided += 1
-        if body.index % 16 == 0 || frame.core == nil { showProgress() }
+    private func attempted(_ step: FrameStep, _ index: UInt32, _ phase: Double) {
+        var turned: Double?
+        if case .decided(let frame) = step, frame.core != nil { turned = phase + frame.residualPhase }
+        slot?.phase.saw(turned, at: index)
+        slot?.board.attempted(index, decoded: turned != nil)
+    }
+
+    private func took(_ step: FrameStep, _ index: UInt32) throws {
+        switch step {
+        case .unfinished(let frame): slot?.board.keep(frame, index)
+        case .decided(let frame): try settle(index, frame)
+        }
+        try askForMore()
         changed()
+    }
+
+    private func settle(_ index: UInt32, _ frame: DecidedFrame) throws {
+        guard let number = slot?.number else { return }
+        try block?.decide(index, frame)
+        slot?.board.settled(index)
+        channel.send(.verdict(Verdict(slot: number, index: index, decoded: frame.core != nil)))
+        slot?.decided += 1
+        if index % 16 == 0 || frame.core == nil { showProgress() }
+    }
+
+    /// Asks the receiver's end for bits of the frames that their messages alone did not decode: of many at once, when it is time.
+    func askForMore() throws {
+        guard let running = slot, running.reference != nil, block?.life.stage == .generating else { return }
+        if running.board.isLost {
+            // The ends do not see the same symbols any more: no bits would help.
+            for (index, open) in slot?.board.giveUp() ?? [] {
+                let (passes, rounds) = (open.frame.passes, open.frame.rounds)
+                try settle(index, DecidedFrame(core: nil, passes: passes, rounds: rounds, sent: open.sent))
+            }
+        }
+        let isLast = running.board.attempted == running.arrived && (running.isOver || Int(running.arrived) == running.frames)
+        let requests = slot?.board.request(isLast: isLast) ?? []
+        if !requests.isEmpty { channel.send(.frameMore(FrameMore(slot: running.number, frames: requests))) }
+    }
+
+    func take(_ disclosed: FrameDisclosed) throws {
+        guard slot?.number == disclosed.slot, block?.life.stage == .generating else { return }
+        for part in disclosed.frames {
+            guard let open = slot?.board.answer(part.index) else {
+                throw QuantumLinkError.badMessage("bits of frame \(part.index), which nobody asked for")
+            }
+            let seat = seats[Int(part.index) % seats.count]
+            work(on: part.index, of: disclosed.slot) { try await seat.resume(open, with: part.disclosure) }
+        }
     }
 
     func take(_ values: FrameValues) throws {
@@ -297,7 +398,7 @@ extension TransmitterSession {
 
     private func showProgress() {
         guard let block else { return }
-        let snr = measuredSNR()
+        let snr = block.sumsSoFar.signalToNoise
         context.monitor.update { snapshot in
             snapshot.progress = block.life.progress
             snapshot.framesDecoded = block.life.decided - block.life.failed

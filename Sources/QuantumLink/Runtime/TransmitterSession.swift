@@ -19,13 +19,21 @@ actor TransmitterSession {
     let context: SessionContext
     let station: TransmitterStation
     let keys: EpochKeys
-    let code: ReconciliationCode
+    var planner: BlockPlanner
+    /// Of the running block, or the next one.
+    var code: ReconciliationCode { block?.code ?? planner.choice.code }
     let seats: [DecodingSeat]
+    let meter: StageMeter
+    /// Bytes of the channel when the block began.
+    var trafficBefore: (sent: UInt64, received: UInt64) = (0, 0)
+    /// Shot-noise symbols that the receiver has measured since the last block.
+    var calibrated = 0.0
+    /// Slots in a row that lost symbols because nobody took them in time.
+    var overrunsInARow = 0
     var slotInbox = MessageQueue<ChannelMessage>()
     let blockInbox = MessageQueue<ChannelMessage>()
 
-    var readiness: Readiness?
-    var tuner: ModulationTuner
+    var readiness: Readiness? { planner.readiness }
     var block: TransmitterBlock?
     var blockBegan = Date()
     /// LSB per sqrt(SNU) of the running block, as its first slot said.
@@ -48,8 +56,11 @@ actor TransmitterSession {
         /// Frames that came.
         var arrived: UInt32 = 0
         var decided: UInt32 = 0
+        var board = FrameBoard()
         /// The slot ends; nothing more is wanted of the device.
         var isOver = false
+        /// The next link may open its slot: this one's symbols are nearly all sent.
+        var isEnding = false
         /// The device was handed on.
         var isGivenBack = false
         var failure: (any Error)?
@@ -86,15 +97,13 @@ actor TransmitterSession {
         self.station = station
         self.keys = keys
         self.seats = seats
-        code = try ReconciliationCode.named(context.settings.code)
-        tuner = ModulationTuner(
-            designSNR: code.designSNR(efficiency: context.settings.efficiency), transmittance: context.settings.loss.transmittance)
+        meter = StageMeter(context.clock)
+        planner = try BlockPlanner(context.settings)
     }
 
     /// Runs until the channel fails or the task is cancelled.
     func run() async throws {
-        let frames = max(1, context.settings.slotSymbols / code.frameSymbols)
-        ticket = await station.enter(context.link, weight: context.settings.weight, slotFrames: frames)
+        ticket = await station.enter(context.link, weight: context.settings.weight)
         let result: Result<Void, any Error>
         do {
             try await withTaskCancellationHandler {
@@ -120,6 +129,7 @@ actor TransmitterSession {
             result = .success(())
         } catch { result = .failure(error) }
         hasEnded = true
+        if case .failure(let error) = result { lost(error) }
         await station.leave(context.link, ticket: ticket)
         channel.close()
         try result.get()
@@ -179,6 +189,7 @@ actor TransmitterSession {
         case .readiness(let readiness): await take(readiness)
         case .frame(let body): try await take(body)
         case .frameValues(let values): try take(values)
+        case .frameDisclosed(let disclosed): try take(disclosed)
         case .slotAligned(let reference): try take(reference, message)
         case .slotAnswer(_, let accepted, _):
             // In the order of the channel: a readiness that comes behind a refusal counts.
@@ -212,7 +223,7 @@ actor TransmitterSession {
         blockInbox.put(message ?? .blockAbort(id, reason: reason))
         slot?.isOver = true
         blame(SlotOver(reason: reason))
-        context.monitor.update { $0.blocksVoid += 1 }
+        context.monitor.gaveUp(reason)
         context.monitor.say("block", "\(id) was given up\(message == nil ? "" : " by the receiver's end"): \(reason)")
         await station.withdraw(context.link)
         changed()
@@ -220,12 +231,12 @@ actor TransmitterSession {
 
     private func take(_ new: Readiness) async {
         let old = readiness
-        readiness = new
+        // What the receiver measured since: windows serve several blocks.
+        calibrated += max(0, Double(new.calibrationSymbols) - Double(old?.calibrationSymbols ?? 0))
+        planner.heard(new)
         if let old, let block, !block.life.isOver, old.emulated != new.emulated {
             await voidBlock("the receiver's symbols are \(new.emulated ? "emulated" : "real") now: provenance changed within the block")
         }
-        if (0.01...1).contains(new.efficiency) { tuner.efficiency = new.efficiency }
-        if (0...10).contains(new.electronicNoise) { tuner.electronicNoise = new.electronicNoise }
         context.monitor.update { snapshot in
             snapshot.receiverReady = new.ready
             snapshot.receiverReason = new.reason
@@ -285,28 +296,38 @@ actor TransmitterSession {
             return
         }
         guard try await padsFit(facts) else { return }
-        let frames = max(1, context.settings.blockSymbols / code.frameSymbols)
-        let plan = BlockPlan(
-            block: freshBlockID(context.random), code: code.id, frames: UInt32(frames), epsilon: context.settings.epsilon,
-            designSNR: tuner.designSNR, emulated: facts.emulated)
+        guard let plan = try await plan(facts) else { return }
         blockUnit = nil
         let new = try TransmitterBlock(
-            plan: plan, variance: tuner.variance, facts: facts, receiverEmulated: readiness?.emulated ?? facts.emulated)
+            plan: plan, variance: planner.choice.variance, facts: facts, receiverEmulated: readiness?.emulated ?? facts.emulated)
         channel.send(.blockPrepare(plan))
-        switch try await blockMessage(within: .seconds(120), "the answer to a block") {
+        switch try await blockMessage(within: context.settings.patience.answer, "the answer to a block") {
         case .blockAccept(plan.block):
             block = new
+            context.tap?.take(.transmitter(serial: new.serial, emulated: facts.emulated, receiverEmulated: new.receiverEmulated))
             blockBegan = Date()
+            meter.restart()
+            (trafficBefore, overrunsInARow) = (channel.traffic, 0)
             guard readiness?.emulated == new.receiverEmulated else {
                 throw abandon("the receiver's provenance changed while the block was prepared")
             }
             try block?.life.take(.accepted)
             showBlock()
-            context.monitor.setState(.active, "generating")
+            context.monitor.generating()
         case .blockRefuse(plan.block, let reason):
             context.monitor.setState(.pending, reason)
             try await Task.sleep(for: .seconds(1))
         case let other: throw QuantumLinkError.unexpected(message: other.name, during: "the preparation of a block")
+        }
+    }
+
+    /// - Returns: nil when the two ends cannot agree on a code.
+    private func plan(_ facts: DeviceFacts) async throws -> BlockPlan? {
+        do { return try planner.plan(block: freshBlockID(context.random), emulated: facts.emulated) } catch let error as QuantumLinkError {
+            context.monitor.setState(.pending, describe(error))
+            try await Task.sleep(for: .seconds(1))
+            if let failure { throw failure }
+            return nil
         }
     }
 
@@ -337,7 +358,7 @@ actor TransmitterSession {
     func blockMessage(within limit: Duration, _ what: String) async throws -> ChannelMessage {
         let inbox = blockInbox
         while true {
-            let message = try await withTimeout(limit, what) { await inbox.next() }
+            let message = try await meter.measure(.channel) { try await withTimeout(limit, what) { await inbox.next() } }
             if let failure { throw failure }
             guard let message else { throw QuantumLinkError.closed("the session ended") }
             guard case .blockAbort(let id, let reason) = message else { return message }
@@ -363,10 +384,16 @@ actor TransmitterSession {
         }
     }
 
+    /// A block that was open when the connection ended is lost; one that was committed here is not.
+    private func lost(_ error: any Error) {
+        if block?.life.stage != .tagged { giveUp("the connection ended: \(describe(error))") }
+        context.monitor.update { $0.slotOpen = false }
+    }
+
     func giveUp(_ reason: String) {
         guard let id = block?.plan.block, block?.life.isOver == false else { return }
         try? block?.life.take(.gaveUp(reason: reason))
-        context.monitor.update { $0.blocksVoid += 1 }
+        context.monitor.gaveUp(reason)
         context.monitor.say("block", "\(id) was given up: \(reason)")
         showBlock()
     }
@@ -374,6 +401,8 @@ actor TransmitterSession {
     func showBlock() {
         let life = block?.life
         let spent = try? keys.account()
+        let bits = planner.choice.expectedBits
+        let expected = bits.isFinite ? Int(max(0, bits)) : nil
         context.monitor.update { snapshot in
             snapshot.code = code.id
             snapshot.block = life?.block
@@ -382,6 +411,8 @@ actor TransmitterSession {
             snapshot.framesDecoded = life?.decoded ?? 0
             snapshot.framesFailed = life?.failed ?? 0
             snapshot.modulationVariance = block?.variance
+            snapshot.stages = meter.all.seconds
+            snapshot.expectedBits = expected
             snapshot.padForward = spent?.remainingForward
             snapshot.padBackward = spent?.remainingBackward
         }

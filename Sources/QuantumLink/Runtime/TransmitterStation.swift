@@ -8,7 +8,9 @@ public actor TransmitterStation {
     private var schedule = SlotSchedule()
     private var turns: [LinkID: CheckedContinuation<SlotGrant?, Never>] = [:]
     private var ready: [LinkID: Bool] = [:]
-    private var wanted: [LinkID: Int] = [:]
+    private var wanted: [LinkID: (frames: Int, slotFrames: Int)] = [:]
+    /// Those whose turn has come before the device is free.
+    private var waitingForDevice: [LinkID: CheckedContinuation<Bool, Never>] = [:]
     /// Who is in, by session: a session that ends late takes no other's place.
     private var tickets: [LinkID: Int] = [:]
     private var lastTicket = 0
@@ -20,10 +22,10 @@ public actor TransmitterStation {
     }
 
     /// - Returns: the ticket to leave with.
-    func enter(_ link: LinkID, weight: Double, slotFrames: Int) -> Int {
+    func enter(_ link: LinkID, weight: Double) -> Int {
         lastTicket += 1
         tickets[link] = lastTicket
-        schedule.enter(link, weight: weight, slotFrames: slotFrames)
+        schedule.enter(link, weight: weight)
         return lastTicket
     }
 
@@ -33,6 +35,7 @@ public actor TransmitterStation {
         schedule.leave(link)
         (ready[link], wanted[link]) = (nil, nil)
         turns.removeValue(forKey: link)?.resume(returning: nil)
+        waitingForDevice.removeValue(forKey: link)?.resume(returning: false)
         grant()
     }
 
@@ -42,17 +45,37 @@ public actor TransmitterStation {
         grant()
     }
 
-    /// Waits for the link's turn.
+    /// Waits for the link's turn. The device may still be another's for a moment: `device(for:)`.
+    /// - Parameters:
+    ///   - frames: what the block still needs.
+    ///   - slotFrames: of a slot.
     /// - Returns: nil when the link has left.
-    func turn(_ link: LinkID, wanted frames: Int) async -> SlotGrant? {
+    func turn(_ link: LinkID, wanted frames: Int, slotFrames: Int) async -> SlotGrant? {
         // A link that has left waits for nothing.
         guard tickets[link] != nil else { return nil }
         return await withCheckedContinuation { continuation in
             turns.removeValue(forKey: link)?.resume(returning: nil)
             turns[link] = continuation
-            wanted[link] = frames
+            wanted[link] = (frames, slotFrames)
             grant()
         }
+    }
+
+    /// Waits until the device is the link's whose turn it is.
+    /// - Returns: false when the link has left meanwhile.
+    func device(for link: LinkID) async -> Bool {
+        if schedule.holder == link { return true }
+        guard schedule.isNext(link) else { return false }
+        return await withCheckedContinuation { continuation in
+            waitingForDevice.removeValue(forKey: link)?.resume(returning: false)
+            waitingForDevice[link] = continuation
+        }
+    }
+
+    /// The slot of the link whose device it is will be over within a moment: the next link may begin to open its own.
+    func ending(_ link: LinkID) {
+        schedule.ending(link)
+        grant()
     }
 
     /// The link's block is over: it waits for no turn any more.
@@ -83,8 +106,10 @@ public actor TransmitterStation {
 
     private func grant() {
         for link in schedule.entries.keys {
-            schedule.update(link, ready: ready[link] ?? false, wanted: turns[link] == nil ? 0 : wanted[link] ?? 0)
+            let need = turns[link] == nil ? nil : wanted[link]
+            schedule.update(link, ready: ready[link] ?? false, wanted: need?.frames ?? 0, slotFrames: need?.slotFrames)
         }
+        if let holder = schedule.holder { waitingForDevice.removeValue(forKey: holder)?.resume(returning: true) }
         guard let grant = schedule.next() else { return }
         turns.removeValue(forKey: grant.link)?.resume(returning: grant)
     }

@@ -3,9 +3,12 @@
 //
 // Objective (physics of shared transmitters): maximise the least ratio of stored key to demand over the receivers, then
 // the total, over whole blocks, while calibrations are valid. For links with key k per generated second and demand d
-// that optimum gives each link a share of time proportional to d / k. Shares are kept by smooth weighted round robin
-// over the links that are ready: credits grow by weight, the richest is served and pays the sum. A link that is not
-// ready (its receiver calibrates) earns nothing meanwhile, so no time is kept free for it.
+// that optimum gives each link a share of time proportional to d / k: its weight. Shares are kept in time: each link has a clock that runs
+// with what it generated, divided by its weight; of the links that are ready the one whose clock is behind is served. No time is kept free
+// for a link that is not ready (its receiver calibrates, its block ends): what it misses it gets later, a few slots at most.
+//
+// While a slot runs out, the next turn is granted ahead: its receiver ends its calibration window and waits, so that the device
+// passes from hand to hand without a pause.
 
 public import QKDModel
 
@@ -19,8 +22,9 @@ public struct SlotGrant: Equatable, Sendable {
 public struct SlotSchedule: Sendable {
     struct Entry: Sendable {
         var weight: Double
-        var slotFrames: Int
-        var credit = 0.0
+        var slotFrames = 1
+        /// Generated seconds / weight, and what was granted to the link for standing back.
+        var clock = 0.0
         var isReady = false
         /// Its session goes on. What it did stays when it ends.
         var isPresent = true
@@ -30,6 +34,7 @@ public struct SlotSchedule: Sendable {
         /// Frames that the running block still needs.
         var wanted = 0
         var generatedSeconds = 0.0
+        var longestSlot = 0.0
         var slots = 0
         var refusals = 0
         var keyBits = 0
@@ -39,18 +44,28 @@ public struct SlotSchedule: Sendable {
         var generatedSymbols = 0.0
     }
 
+    /// Slots that a link may catch up with in a row.
+    private static let mostCatchUp = 3.0
+
     private(set) var entries: [LinkID: Entry] = [:]
-    private var running: LinkID?
+    /// Who has the device.
+    public private(set) var holder: LinkID?
+    /// Who has the next turn already.
+    private var following: LinkID?
+    private var isEnding = false
+    /// Where the clock of the link stood that was served last.
+    private var now = 0.0
     /// Device time from the first slot to the last, seconds.
     public private(set) var elapsedSeconds = 0.0
 
     public init() {}
 
     /// - Parameter weight: the link's share of generating time against the others', any positive number.
-    public mutating func enter(_ link: LinkID, weight: Double, slotFrames: Int) {
-        var entry = entries[link] ?? Entry(weight: weight, slotFrames: slotFrames)
-        (entry.weight, entry.slotFrames) = (max(weight, 1e-9), max(1, slotFrames))
-        (entry.credit, entry.isReady, entry.wanted, entry.isPresent, entry.cameAt) = (0, false, 0, true, elapsedSeconds)
+    public mutating func enter(_ link: LinkID, weight: Double) {
+        var entry = entries[link] ?? Entry(weight: weight)
+        entry.weight = max(weight, 1e-9)
+        // Nothing was missed before it came.
+        (entry.clock, entry.isReady, entry.wanted, entry.isPresent, entry.cameAt) = (now, false, 0, true, elapsedSeconds)
         entries[link] = entry
     }
 
@@ -62,48 +77,65 @@ public struct SlotSchedule: Sendable {
         entries[link]?.isPresent = false
         entries[link]?.isReady = false
         entries[link]?.wanted = 0
-        if running == link { running = nil }
+        release(link)
     }
 
     private func presence(_ entry: Entry) -> Double { entry.presentBefore + (entry.isPresent ? elapsedSeconds - entry.cameAt : 0) }
 
     /// What the link's receiver last said and what its block still needs.
-    public mutating func update(_ link: LinkID, ready: Bool, wanted: Int) {
+    /// - Parameter slotFrames: of a slot with the block's code.
+    public mutating func update(_ link: LinkID, ready: Bool, wanted: Int, slotFrames: Int? = nil) {
         entries[link]?.isReady = ready
         entries[link]?.wanted = max(0, wanted)
+        if let slotFrames { entries[link]?.slotFrames = max(1, slotFrames) }
     }
 
-    /// The next turn, or nil while a slot runs or nobody is ready.
+    public func isNext(_ link: LinkID) -> Bool { following == link }
+
+    /// Little is left of the running slot: a turn may be granted ahead.
+    public mutating func ending(_ link: LinkID) { if holder == link { isEnding = true } }
+
+    /// The next turn, or nil while a slot runs that is not about to end, or nobody is ready.
     public mutating func next() -> SlotGrant? {
-        guard running == nil else { return nil }
-        let able = entries.filter { $0.value.isPresent && $0.value.isReady && $0.value.wanted > 0 }
-        guard !able.isEmpty else { return nil }
-        let total = able.values.reduce(0) { $0 + $1.weight }
-        for link in able.keys { entries[link]?.credit += able[link]?.weight ?? 0 }
+        guard holder == nil || isEnding && following == nil else { return nil }
+        let able = entries.filter { $0.value.isPresent && $0.value.isReady && $0.value.wanted > 0 && $0.key != holder }
         // Ties go by name, so that a schedule can be repeated.
-        let chosen = able.keys.max { left, right in
-            let (a, b) = (entries[left]?.credit ?? 0, entries[right]?.credit ?? 0)
-            return a == b ? left > right : a < b
+        let chosen = able.keys.min { left, right in
+            let (a, b) = (entries[left]?.clock ?? 0, entries[right]?.clock ?? 0)
+            return a == b ? left < right : a < b
         }
         guard let chosen, let entry = entries[chosen] else { return nil }
-        entries[chosen]?.credit -= total
-        running = chosen
+        // Who was away for long catches up with a little of it only.
+        let clock = max(entry.clock, now - Self.mostCatchUp * entry.longestSlot / entry.weight)
+        entries[chosen]?.clock = clock
+        now = max(now, clock)
+        if holder == nil { holder = chosen } else { following = chosen }
         // Even slots: no block ends with a slot of one frame, which would cost as much switching as a long one.
         let slots = max(1, Int((Double(entry.wanted) / Double(entry.slotFrames)).rounded()))
         return SlotGrant(link: chosen, frames: (entry.wanted + slots - 1) / slots)
     }
 
-    /// The slot is over. A refused or empty one gives its payment back in part, so that refusing never gains a turn and never starves.
+    /// The slot is over, or its turn was not used.
     public mutating func finished(_ link: LinkID, symbols: Int, seconds: Double, refused: Bool) {
-        guard running == link else { return }
-        running = nil
+        guard holder == link || following == link else { return }
+        release(link)
+        guard let entry = entries[link] else { return }
         entries[link]?.generatedSeconds += seconds
         entries[link]?.generatedSymbols += Double(symbols)
+        entries[link]?.longestSlot = max(entry.longestSlot, seconds)
+        // A slot that came to nothing costs half of one: a link that fails again and again keeps no other waiting.
+        entries[link]?.clock += (seconds > 0 ? seconds : refused ? 0 : entry.longestSlot / 2) / entry.weight
         if refused {
             entries[link]?.refusals += 1
         } else {
             entries[link]?.slots += 1
         }
+    }
+
+    private mutating func release(_ link: LinkID) {
+        if following == link { following = nil }
+        guard holder == link else { return }
+        (holder, following, isEnding) = (following, nil, false)
     }
 
     /// Device time that has gone by since the schedule began.

@@ -42,6 +42,9 @@ package struct CalibrationLog: Sendable {
         generation += 1
     }
 
+    /// The noise is another one now: no window counts any more. Blocks under way are over already.
+    mutating func drop() { windows = [] }
+
     /// Drops windows that no block can use any more.
     mutating func expire(before time: UInt64) { windows.removeAll { $0.end < time } }
 

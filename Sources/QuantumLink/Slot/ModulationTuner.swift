@@ -1,9 +1,10 @@
-// The modulation variance that brings the link to the signal-to-noise ratio of its code. A value, changed at block boundaries.
+// What is known of a link's channel, and the modulation variance that makes a signal-to-noise ratio of it. A value, changed at
+// block boundaries.
 
 /// SNR per quadrature = g Va / noise with g = eta T / 2 and noise = 1 + v_el + g xi, all in SNU. Before anything is measured, T comes
 /// from the configuration's loss; afterwards g and noise are what the receiver saw.
 public struct ModulationTuner: Sendable, Equatable {
-    /// Per quadrature.
+    /// Per quadrature; what the running block aims at.
     public var designSNR: Double
     public var transmittance: Double
     public var efficiency = 0.8
@@ -24,16 +25,18 @@ public struct ModulationTuner: Sendable, Equatable {
         return (gain, 1 + electronicNoise + gain * expectedExcessNoise)
     }
 
-    public var variance: Double {
-        let (gain, noise) = measured ?? expected
+    public var gain: Double { (measured ?? expected).gain }
+    public var noise: Double { (measured ?? expected).noise }
+    public var isMeasured: Bool { measured != nil }
+
+    public var variance: Double { variance(snr: designSNR) }
+
+    public func variance(snr: Double) -> Double {
         guard gain > 0 else { return Self.range.upperBound }
-        return min(max(designSNR * noise / gain, Self.range.lowerBound), Self.range.upperBound)
+        return min(max(snr * noise / gain, Self.range.lowerBound), Self.range.upperBound)
     }
 
-    public func snr(variance: Double) -> Double {
-        let (gain, noise) = measured ?? expected
-        return gain * variance / noise
-    }
+    public func snr(variance: Double) -> Double { gain * variance / noise }
 
     /// Takes over second moments per quadrature; numbers that make no sense (a cut fibre) change nothing.
     public mutating func learned(xx: Double, xy: Double, yy: Double) {

@@ -54,6 +54,17 @@ enum SlotOpening {
         return (fine.offset, fine.phase, fine.significance)
     }
 
+    /// What the receiver's end tells of it, and the place of the first frame.
+    static func reference(_ disclosure: Disclosure, store: SymbolStore, expected: Int, margin: Int, block: ReceiverBlock) -> (
+        reference: SlotFrameOfReference, base: Int
+    ) {
+        var reference = SlotFrameOfReference(
+            slot: disclosure.slot, aligned: false, significance: 0, phase: 0, unit: block.unit, meanX: block.meanX, meanP: block.meanP)
+        guard let found = align(disclosure, store: store, expected: expected, margin: margin) else { return (reference, 0) }
+        (reference.aligned, reference.significance, reference.phase) = (true, found.significance, found.phase)
+        return (reference, found.start + Int(disclosure.window))
+    }
+
     private static func search(_ disclosure: SlotDisclosure, in store: SymbolStore, starts: ClosedRange<Int>, span: Int) -> SlotAlignment? {
         let (first, end) = (max(starts.lowerBound, store.start), min(starts.upperBound + span, store.end))
         // The far end's clock may say that the window lies where nothing is held.

@@ -12,6 +12,16 @@ struct SymbolStore: Sendable {
     }
 
     private var parts: [Part] = []
+
+    init() {}
+
+    /// Some symbols from a place on, for whoever has no batches.
+    init(start: Int, samples: [Int16]) {
+        let batch = SymbolBatch(kind: .signal, count: samples.count / 2, deviceTime: 0, utc: 0, scale: 1, storage: samples)
+        parts = [Part(start: start, batch: batch)]
+        end = start + batch.count
+    }
+
     /// The place after the newest symbol; place 0 is the first symbol of the slot.
     private(set) var end = 0
     /// UTC of place 0, ns.
@@ -22,12 +32,12 @@ struct SymbolStore: Sendable {
     var held: Int { end - start }
     var scale: Float { parts.first?.batch.scale ?? 0 }
 
-    /// - Throws: `slotFailed` when symbols are missing before the batch.
+    /// - Throws: `SlotOver` when symbols are missing before the batch.
     mutating func append(_ batch: SymbolBatch) throws {
         if end == 0 {
             startUTC = batch.utc
         } else if batch.afterGap {
-            throw QuantumLinkError.slotFailed("symbols were lost")
+            throw SlotOver(reason: SlotOver.overrun)
         }
         parts.append(Part(start: end, batch: batch))
         end += batch.count

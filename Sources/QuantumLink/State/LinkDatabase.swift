@@ -98,6 +98,7 @@ public final class LinkDatabase: Sendable {
                     CREATE TABLE link (id TEXT PRIMARY KEY, content BLOB NOT NULL);
                     """)
         }
+        migrator.registerMigration("4") { try $0.execute(sql: Self.referenceTable) }
         return migrator
     }
 }

@@ -103,11 +103,17 @@ public struct Readiness: Equatable, Sendable {
     public var symbolRate: Double
     /// SHOT symbols that the running block can count on.
     public var calibrationSymbols: UInt64
+    /// Its link service records symbols: nothing may be deposited.
+    public var recording: Bool
+    /// The reconciliation code that its configuration asks for, or "auto".
+    public var code: String
 
     package init(
         ready: Bool, reason: String, emulated: Bool, captured: Bool, efficiency: Double, efficiencyError: Double, shotNoise: Double,
-        electronicNoise: Double, symbolRate: Double, calibrationSymbols: UInt64
+        electronicNoise: Double, symbolRate: Double, calibrationSymbols: UInt64, recording: Bool = false, code: String = "auto"
     ) {
+        self.recording = recording
+        self.code = code
         self.ready = ready
         self.reason = reason
         self.emulated = emulated
@@ -229,6 +235,48 @@ public struct Verdict: Equatable, Sendable {
     }
 }
 
+/// The transmitter's end asks for more bits of frames that their messages alone did not decode, many at once.
+public struct FrameMore: Equatable, Sendable {
+    public struct Request: Equatable, Sendable {
+        public var index: UInt32
+        /// 1 for the first.
+        public var round: UInt8
+
+        package init(index: UInt32, round: UInt8) {
+            self.index = index
+            self.round = round
+        }
+    }
+    public var slot: UInt32
+    public var frames: [Request]
+
+    package init(slot: UInt32, frames: [Request]) {
+        self.slot = slot
+        self.frames = frames
+    }
+}
+
+/// The bits that were asked for.
+public struct FrameDisclosed: Equatable, Sendable {
+    public struct Part: Equatable, Sendable {
+        public var index: UInt32
+        /// The encoding of a `FrameDisclosure`.
+        public var disclosure: ByteBuffer
+
+        package init(index: UInt32, disclosure: ByteBuffer) {
+            self.index = index
+            self.disclosure = disclosure
+        }
+    }
+    public var slot: UInt32
+    public var frames: [Part]
+
+    package init(slot: UInt32, frames: [Part]) {
+        self.slot = slot
+        self.frames = frames
+    }
+}
+
 /// A failed frame in the clear.
 public struct FrameValues: Equatable, Sendable {
     public var slot: UInt32
@@ -315,7 +363,8 @@ public enum ChannelMessage: Equatable, Sendable {
     case bye(String)
     case readiness(Readiness)
     /// Says nothing but that its sender goes on.
-    case alive
+    /// A sign of life: how many messages its sender has sent on this connection before it.
+    case alive(sent: UInt64)
     case blockPrepare(BlockPlan)
     case blockAccept(BlockID)
     case blockRefuse(BlockID, reason: String)
@@ -338,4 +387,6 @@ public enum ChannelMessage: Equatable, Sendable {
     case frame(FrameBody)
     case verdict(Verdict)
     case frameValues(FrameValues)
+    case frameMore(FrameMore)
+    case frameDisclosed(FrameDisclosed)
 }

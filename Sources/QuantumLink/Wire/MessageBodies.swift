@@ -80,6 +80,8 @@ extension Readiness {
         buffer.put(reason)
         buffer.put(emulated)
         buffer.put(captured)
+        buffer.put(recording)
+        buffer.put(code)
         for value in [efficiency, efficiencyError, shotNoise, electronicNoise, symbolRate] { buffer.put(value) }
         buffer.put(calibrationSymbols)
     }
@@ -89,6 +91,8 @@ extension Readiness {
         reason = try reader.string()
         emulated = try reader.flag()
         captured = try reader.flag()
+        recording = try reader.flag()
+        code = try reader.string()
         efficiency = try reader.number("efficiency", in: 0...1)
         efficiencyError = try reader.number("efficiency's error", in: 0...1)
         shotNoise = try reader.number("shot noise", in: 0...1e10)
@@ -193,6 +197,42 @@ extension Verdict {
         slot = try reader.integer()
         index = try reader.integer()
         decoded = try reader.flag()
+    }
+}
+
+extension FrameMore {
+    func write(to buffer: inout ByteBuffer) {
+        buffer.put(slot)
+        buffer.put(UInt32(frames.count))
+        for frame in frames {
+            buffer.put(frame.index)
+            buffer.put(frame.round)
+        }
+    }
+
+    init(from reader: inout WireReader) throws {
+        slot = try reader.integer()
+        frames = try (0..<reader.count(elementSize: 5)).map { _ in Request(index: try reader.integer(), round: try reader.integer()) }
+    }
+}
+
+extension FrameDisclosed {
+    func write(to buffer: inout ByteBuffer) {
+        buffer.put(slot)
+        buffer.put(UInt32(frames.count))
+        for frame in frames {
+            buffer.put(frame.index)
+            buffer.put(UInt32(frame.disclosure.readableBytes))
+            buffer.writeImmutableBuffer(frame.disclosure)
+        }
+    }
+
+    init(from reader: inout WireReader) throws {
+        slot = try reader.integer()
+        frames = try (0..<reader.count(elementSize: 8)).map { _ in
+            let index: UInt32 = try reader.integer()
+            return Part(index: index, disclosure: try reader.slice(reader.count(elementSize: 1)))
+        }
     }
 }
 

@@ -59,6 +59,8 @@ enum MessageType: UInt8, CaseIterable {
     case frame = 0x30
     case verdict = 0x31
     case frameValues = 0x32
+    case frameMore = 0x33
+    case frameDisclosed = 0x34
 
     var name: String { "\(self)" }
 }
@@ -94,6 +96,8 @@ extension ChannelMessage {
         case .frame: .frame
         case .verdict: .verdict
         case .frameValues: .frameValues
+        case .frameMore: .frameMore
+        case .frameDisclosed: .frameDisclosed
         }
     }
 
@@ -111,6 +115,8 @@ extension ChannelMessage {
         case .frame(let value): value.slot
         case .verdict(let value): value.slot
         case .frameValues(let value): value.slot
+        case .frameMore(let value): value.slot
+        case .frameDisclosed(let value): value.slot
         default: nil
         }
     }
@@ -122,7 +128,7 @@ extension ChannelMessage {
         case .tag(let value): value.write(to: &buffer)
         case .bye(let reason): buffer.put(reason)
         case .readiness(let value): value.write(to: &buffer)
-        case .alive: break
+        case .alive(let sent): buffer.put(sent)
         case .blockPrepare(let value): value.write(to: &buffer)
         case .blockAccept(let block), .blockClose(let block), .blockAck(let block), .blockCommit(let block), .blockDone(let block):
             buffer.put(block)
@@ -156,6 +162,8 @@ extension ChannelMessage {
         case .frame(let value): value.write(to: &buffer)
         case .verdict(let value): value.write(to: &buffer)
         case .frameValues(let value): value.write(to: &buffer)
+        case .frameMore(let value): value.write(to: &buffer)
+        case .frameDisclosed(let value): value.write(to: &buffer)
         }
     }
 
@@ -166,7 +174,7 @@ extension ChannelMessage {
         case .tag: self = .tag(try TagMessage(from: &reader))
         case .bye: self = .bye(try reader.string())
         case .readiness: self = .readiness(try Readiness(from: &reader))
-        case .alive: self = .alive
+        case .alive: self = .alive(sent: try reader.integer())
         case .blockPrepare: self = .blockPrepare(try BlockPlan(from: &reader))
         case .blockAccept: self = .blockAccept(try reader.block())
         case .blockRefuse: self = .blockRefuse(try reader.block(), reason: try reader.string())
@@ -189,6 +197,8 @@ extension ChannelMessage {
         case .frame: self = .frame(try FrameBody(from: &reader))
         case .verdict: self = .verdict(try Verdict(from: &reader))
         case .frameValues: self = .frameValues(try FrameValues(from: &reader))
+        case .frameMore: self = .frameMore(try FrameMore(from: &reader))
+        case .frameDisclosed: self = .frameDisclosed(try FrameDisclosed(from: &reader))
         }
     }
 }

@@ -1,0 +1,76 @@
+// A recording is key material, deposits nothing, and runs again to the same decisions bit for bit.
+
+import Foundation
+import QKDModel
+import QuantumLink
+import Testing
+
+@Suite("Recordings of a link", .serialized)
+struct RecordingTests {
+    @Test("Both ends of a run are replayed bit for bit; nothing of it was deposited; a changed symbol shows")
+    func replay() async throws {
+        // Near the limit, so that frames need more bits.
+        let bench = try LinkBench(SyntheticChannel(seed: 61, phaseRate: 0.004), efficiency: 0.95, isRecorded: true)
+        await bench.run { $0.blocksVoid >= 1 && $1.blocksVoid >= 1 }
+        #expect(try bench.transmitter.keys().isEmpty && bench.receiver.keys().isEmpty)
+        let report = try #require(bench.transmitter.context.monitor.blocks.first)
+        #expect(report.secretBits == 0 && report.limitedBy.contains("recorded"))
+        #expect(report.framesInRound.count > 1, "rounds of disclosure are part of what is replayed")
+
+        for end in [bench.transmitter, bench.receiver] {
+            let path = bench.recording(end)
+            #expect(end.recorder?.trouble != nil)
+            let mode = try FileManager.default.attributesOfItem(atPath: path)[.posixPermissions] as? Int
+            #expect(mode == 0o600)
+            let head = String(decoding: try Data(contentsOf: URL(filePath: path)).prefix(1500), as: UTF8.self)
+            #expect(head.contains("\"keyMaterial\":true") && head.contains("has its key"))
+            let replay = try await LinkReplay.run(path: path)
+            #expect(replay.agrees, "\(replay.differences)")
+            #expect(replay.role == end.context.settings.identity.role && replay.blocks >= 1)
+            #expect(replay.frames >= report.framesDecoded && replay.decisions > report.framesDecoded)
+            try await changed(path)
+        }
+    }
+
+    /// One sample in the middle of the file is another: some decision is another too, or nothing fits any more.
+    private func changed(_ path: String) async throws {
+        var data = try Data(contentsOf: URL(filePath: path))
+        // Samples of the first frame: kind 4 behind a length of their size.
+        let size = UInt32(2 * 204_800 + 21)
+        let mark: [UInt8] = withUnsafeBytes(of: size.littleEndian, Array.init) + [4]
+        let found = try #require(data.range(of: Data(mark)))
+        let place = found.upperBound + 20
+        // Many of them: a decoder forgives a few.
+        for offset in stride(from: 1, to: 2 * 204_800, by: 2) { data[place + offset] ^= 0x81 }
+        let other = path + ".changed"
+        try data.write(to: URL(filePath: other))
+        if let replay = try? await LinkReplay.run(path: other) { #expect(!replay.agrees) }
+    }
+
+    @Test("What is no recording, or is cut short, is refused with a reason")
+    func refused() async throws {
+        let folder = try temporaryFolder()
+        defer { try? FileManager.default.removeItem(at: folder) }
+        let path = folder.appendingPathComponent("x").path
+        await #expect(throws: QuantumLinkError.self) { try await LinkReplay.run(path: path) }
+        for content in ["", "SDQKLREC", "SDQKLREC\u{4}\0\0\0{}..", "something else altogether"] {
+            try Data(content.utf8).write(to: URL(filePath: path))
+            await #expect(throws: QuantumLinkError.self) { try await LinkReplay.run(path: path) }
+        }
+        let settings = LinkSettings(
+            identity: LinkIdentity(
+                node: NodeID(unchecked: "a"), peer: NodeID(unchecked: "b"), link: LinkID(unchecked: "a-b"), role: .receiver),
+            path: "", loss: Decibels(3), blockSymbols: 4_000_000, slotSymbols: 2_000_000)
+        // A file that is there already is never written over.
+        #expect(throws: QuantumLinkError.self) { try LinkRecorder(path: path, settings: settings) }
+        try FileManager.default.removeItem(atPath: path)
+        let recorder = try LinkRecorder(path: path, settings: settings)
+        recorder.take(.saturated(5))
+        recorder.take(.random([1, 2, 3]))
+        recorder.finish()
+        let whole = try Data(contentsOf: URL(filePath: path))
+        #expect(try await LinkReplay.run(path: path).records == 2)
+        try whole.dropLast(2).write(to: URL(filePath: path))
+        await #expect(throws: QuantumLinkError.self) { try await LinkReplay.run(path: path) }
+    }
+}
