@@ -11,7 +11,7 @@ private func contents(_ name: String, _ state: String = "up") -> String { "{\"na
 @Suite(.serialized) struct StreamsTests {
     /// Publishes when the subscriber is there; gives what curl got within its time.
     private func listen(
-        _ rig: ServerRig, _ target: String, seconds: Double = 2, _ more: [String] = [],
+        _ rig: ServerRig, _ target: String, seconds: Double = 4, _ more: [String] = [],
         publishing: @escaping @Sendable () async throws -> Void
     ) async throws -> ServerRig.Answer {
         let before = await rig.streams.subscribers
@@ -24,16 +24,19 @@ private func contents(_ name: String, _ state: String = "up") -> String { "{\"na
     /// Section 6.4: both encodings.
     @Test func notificationsInJSONAndXML() async throws {
         try await ServerRig.serving { rig in
-            let json = try await listen(rig, "/streams/NETCONF/json") {
-                try await rig.streams.publish(changed, contents("a"), time: Date(timeIntervalSince1970: 1_795_428_000))
-            }
+            // Both at once, each for long enough on a busy machine.
+            async let first = rig.curl("/streams/NETCONF/json", as: "operator", ["-N", "-m", "5"])
+            async let second = rig.curl("/streams/NETCONF/xml", as: "operator", ["-N", "-m", "5"])
+            #expect(await serverEventually { await rig.streams.subscribers == 2 })
+            try await rig.streams.publish(changed, contents("a"), time: Date(timeIntervalSince1970: 1_795_428_000))
+            try await rig.streams.publish(changed, contents("b & c"))
+            let (json, xml) = try await (first, second)
             #expect(json.status == 200 && json.headers["content-type"] == "text/event-stream", "\(json)")
             let line = try #require(json.text.split(separator: "\n").first { $0.hasPrefix("data: ") }, "\(json)")
             let document = try #require(try JSONSerialization.jsonObject(with: Data(line.dropFirst(6).utf8)) as? [String: Any])
             let body = try #require(document["ietf-restconf:notification"] as? [String: Any], "\(line)")
             #expect((body["eventTime"] as? String).flatMap(DateAndTime.parse)?.timeIntervalSince1970 == 1_795_428_000, "\(line)")
             #expect(body[changed] as? [String: String] == ["name": "a", "state": "up"], "\(line)")
-            let xml = try await listen(rig, "/streams/NETCONF/xml") { try await rig.streams.publish(changed, contents("b & c")) }
             #expect(xml.text.contains("data: <notification xmlns=\"urn:ietf:params:xml:ns:netconf:notification:1.0\">"), "\(xml)")
             #expect(xml.text.contains("<eventTime>") && xml.text.contains("<link-changed xmlns=\"urn:sdqkd:test:lab-bench\">"), "\(xml)")
             #expect(xml.text.contains("<name>b &amp; c</name>"))
@@ -72,7 +75,7 @@ private func contents(_ name: String, _ state: String = "up") -> String { "{\"na
             }
             #expect(names(rest) == ["n8", "n9", "n10"], "\(rest)")
             // A stop-time in the future ends a stream that is open.
-            let soon = DateAndTime.text(Date() + 0.7)
+            let soon = DateAndTime.text(Date() + 3)
             let stopped = try await listen(
                 rig, "/streams/NETCONF/json?start-time=\(DateAndTime.text(Date() - 1))&stop-time=\(soon)", seconds: 10
             ) {
@@ -104,7 +107,7 @@ private func contents(_ name: String, _ state: String = "up") -> String { "{\"na
         var limits = RESTCONFLimits()
         limits.keepAliveSeconds = 0.2
         try await ServerRig.serving(limits: limits) { rig in
-            let answer = try await listen(rig, "/streams/NETCONF/json", seconds: 1.5) {}
+            let answer = try await listen(rig, "/streams/NETCONF/json", seconds: 3) {}
             #expect(answer.text.components(separatedBy: ": keep-alive\n\n").count > 4, "\(answer)")
             #expect(await serverEventually { await rig.streams.subscribers == 0 })
             #expect(await serverEventually { serverSockets(rig.port) == 1 })
