@@ -49,6 +49,27 @@ import Transport
         receiver.close()
     }
 
+    /// A ring that is full at the end loses frames without a trace: nobody waits for them for ever.
+    @Test func aLostTailEndsTheStream() async throws {
+        guard let emulator = try EmulatorProcess.start("small") else { return }
+        let receiver = try await receiver(emulator)
+        #expect(try await receiver.claim())
+        let stream = try await receiver.openStream()
+        try await receiver.startCalibration(.dark, symbols: 60 * receiver.capabilities.symbolsPerFrame)
+        var taken = 0
+        while let frame = try await stream.next() {
+            taken += 1
+            try await stream.release(through: frame.number)
+            if taken == 5 { try await receiver.scpi.run("SIMulate:FAULt \"overrun\",100000") }
+        }
+        #expect(taken >= 5 && taken < 60, "\(taken) frames")
+        // The next one begins as if nothing had been.
+        try await receiver.scpi.run("SIMulate:FAULt:CLEar")
+        try await receiver.startCalibration(.dark, symbols: 8 * receiver.capabilities.symbolsPerFrame)
+        for _ in 0..<8 { #expect(try await stream.next() != nil) }
+        receiver.close()
+    }
+
     @Test func lockKeepsOthersOut() async throws {
         guard let emulator = try EmulatorProcess.start("small") else { return }
         let first = try await transmitter(emulator)

@@ -202,6 +202,22 @@ private func response(_ tag: UInt8, _ size: Int, isEnd: Bool = true) -> [UInt8] 
     }
 }
 
+@Suite struct NodeAccessTests {
+    /// Group and mode decide what is missing; docs/attaching-devices.md has the same words.
+    @Test func troubleNamesWhatIsMissing() throws {
+        let page = try String(contentsOfFile: packageFolder + "docs/attaching-devices.md", encoding: .utf8)
+        let cases: [(group: String, mode: UInt32, words: String)] = [
+            ("qkd", 0o660, "join the group"), ("qkd", 0o600, "a later udev rule took the group's access away"),
+            ("root", 0o664, "the udev rule 60-qkd.rules has not seen it"), ("plugdev", 0o660, "the udev rule 60-qkd.rules has not seen it"),
+        ]
+        for (group, mode, words) in cases {
+            let text = NodeAccess.words("/dev/bus/usb/001/004", group: group, mode: mode)
+            #expect(text.hasPrefix("/dev/bus/usb/001/004 belongs to group \(group), mode 0\(String(mode, radix: 8)): "))
+            #expect(text.contains(words) && page.contains(words), "\(text)")
+        }
+    }
+}
+
 @Suite struct USBModelTests {
     /// The same ids in the driver and in udev's rules: strangers with the same numbers have other product strings.
     @Test func rulesHaveEveryModel() throws {

@@ -16,6 +16,18 @@ public struct Driver: Sendable {
     public var recording: String
     /// Makes the module of an identified session.
     public var open: @Sendable (ModuleContext) async throws -> any QKDModule
+
+    public init(
+        folder: String, maker: String, model: String, role: DeviceRole, recording: String,
+        open: @escaping @Sendable (ModuleContext) async throws -> any QKDModule
+    ) {
+        self.folder = folder
+        self.maker = maker
+        self.model = model
+        self.role = role
+        self.recording = recording
+        self.open = open
+    }
 }
 
 /// What a driver gets to work with.
@@ -39,7 +51,7 @@ public enum DriverTable {
             open: { try await StandardReceiver.open($0) }),
     ]
 
-    static func driver(for identity: ModuleIdentity) -> Driver? {
+    static func driver(for identity: ModuleIdentity, in drivers: [Driver]) -> Driver? {
         drivers.first { $0.maker.lowercased() == identity.maker.lowercased() && identity.model.uppercased().hasPrefix($0.model) }
     }
 }
@@ -59,13 +71,15 @@ public enum Modules {
     /// Identifies what speaks on a session; the session is closed where that fails.
     public static func open(
         _ session: InstrumentSession, address: Address? = nil, options: OpenOptions = OpenOptions(),
-        clock: any Clock<Duration> = ContinuousClock()
+        clock: any Clock<Duration> = ContinuousClock(), drivers: [Driver] = DriverTable.drivers
     ) async throws -> any QKDModule {
         do {
             let scpi = SCPISession(session)
             let answer = try await scpi.text("*IDN?")
             let identity = try ModuleIdentity(answer: answer)
-            guard let driver = DriverTable.driver(for: identity) else { throw InstrumentError.noDriver(identity: excerpt(answer)) }
+            guard let driver = DriverTable.driver(for: identity, in: drivers) else {
+                throw InstrumentError.noDriver(identity: excerpt(answer))
+            }
             // What earlier sessions left in the error queue is not ours.
             _ = try await scpi.errors()
             return try await driver.open(
@@ -74,6 +88,16 @@ public enum Modules {
             session.close()
             throw error
         }
+    }
+
+    /// The transmitter of the instrument protocol, for drivers of models that keep to most of it.
+    public static func standardTransmitter(_ context: ModuleContext) async throws -> any QuantumTransmitter {
+        try await StandardTransmitter.open(context)
+    }
+
+    /// The receiver of the instrument protocol.
+    public static func standardReceiver(_ context: ModuleContext) async throws -> any QuantumReceiver {
+        try await StandardReceiver.open(context)
     }
 
     /// - Throws: also `InstrumentError.wrongRole`.

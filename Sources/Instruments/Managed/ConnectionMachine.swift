@@ -88,7 +88,8 @@ public struct ConnectionMachine: Sendable, Equatable {
         switch (phase, input) {
         case (.stopped, .start), (.waiting, .retry):
             phase = .opening
-            return publish(.initialising, attempts == 0 ? "opening" : "opening again: \(lastReason)") + [.open]
+            // What is away stays so in everybody's eyes until it is back.
+            return (attempts == 0 ? publish(.initialising, "opening") : []) + [.open]
         case (.opening, .opened):
             phase = .open(looks: 0, silences: 0)
             return []
@@ -113,8 +114,6 @@ public struct ConnectionMachine: Sendable, Equatable {
         default: return []
         }
     }
-
-    private var lastReason: String { event.reason }
 
     private mutating func fail(_ state: DeviceState, _ reason: String, _ jitter: Double) -> [Action] {
         phase = .waiting

@@ -31,6 +31,7 @@ final class DataStream: SymbolSource {
     func release(through number: UInt64) async throws { try shared.release(through: number) }
     func begin(at number: UInt64) { shared.begin(at: number) }
     func end(at number: UInt64) { shared.queue.end(at: number) }
+    func cutShort(at number: UInt64) { shared.queue.cutShort(at: number) }
     func close() { shared.close() }
     var statistics: StreamStatistics { shared.statistics }
 

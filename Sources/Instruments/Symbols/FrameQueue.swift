@@ -79,6 +79,14 @@ final class FrameQueue: Sendable {
 
     func end(at number: UInt64) { change { $0.end = number } }
 
+    /// Nothing that is missing below `number` will come any more.
+    func cutShort(at number: UInt64) {
+        change { state in
+            guard state.reached < number else { return }
+            (state.reached, state.end) = (number, number)
+        }
+    }
+
     /// Drops what waits and is older than `number`.
     /// - Returns: how many frames were dropped.
     func begin(at number: UInt64) -> Int {

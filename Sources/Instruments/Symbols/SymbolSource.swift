@@ -18,8 +18,17 @@ public protocol SymbolSource: AnyObject, Sendable {
     /// It ended: no frame from this number on is waited for, until `begin`.
     func end(at number: UInt64)
 
+    /// The work is over and the device's ring is empty: frames below this number that have not come are lost, and the stream ends
+    /// behind those that have.
+    func cutShort(at number: UInt64)
+
     /// Ends waiting calls: `next` returns `nil`.
     func close()
+}
+
+extension SymbolSource {
+    /// A source that looks into the ring itself needs no telling.
+    public func cutShort(at number: UInt64) {}
 }
 
 /// Counts of one stream since it was opened.

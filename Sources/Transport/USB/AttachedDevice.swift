@@ -123,7 +123,7 @@ struct UdevDevice {
 }
 
 /// Whether this user may open a device node, and what is missing.
-enum NodeAccess {
+package enum NodeAccess {
     /// The group that `udev/60-qkd.rules` gives our devices to.
     static let group = "qkd"
     static let rule = "60-qkd.rules"
@@ -133,11 +133,16 @@ enum NodeAccess {
         guard errno == EACCES || errno == EPERM || errno == EROFS else { return "\(node): \(systemError(errno))" }
         var status = stat()
         guard stat(node, &status) == 0 else { return "\(node): \(systemError(errno))" }
-        let mode = String(status.st_mode & 0o777, radix: 8)
-        let owner = groupName(status.st_gid)
-        let who = "\(node) belongs to group \(owner), mode 0\(mode)"
+        return words(node, group: groupName(status.st_gid), mode: status.st_mode & 0o777)
+    }
+
+    /// - Parameters:
+    ///   - owner: the node's group.
+    ///   - mode: its permission bits.
+    package static func words(_ node: String, group owner: String, mode: UInt32) -> String {
+        let who = "\(node) belongs to group \(owner), mode 0\(String(mode, radix: 8))"
         guard owner == group else { return "\(who): the udev rule \(rule) has not seen it; install it and plug the device in again" }
-        guard status.st_mode & 0o060 == 0o060 else { return "\(who): a later udev rule took the group's access away" }
+        guard mode & 0o060 == 0o060 else { return "\(who): a later udev rule took the group's access away" }
         return "\(who): join the group (sudo usermod -aG \(group) $USER), then log in again"
     }
 

@@ -15,6 +15,8 @@ class StandardModule: @unchecked Sendable {
     let scpi: SCPISession
     private let context: ModuleContext
     private let stream = Mutex<WeakStream>(WeakStream())
+    /// Looks after the end of what runs.
+    private let tail = Mutex<Task<Void, Never>?>(nil)
 
     private struct WeakStream {
         weak var source: (any SymbolSource)?
@@ -105,6 +107,7 @@ class StandardModule: @unchecked Sendable {
         if kind.frames != nil { try await checkThroughput() }
         try await beginStream()
         try await scpi.run("CALibration:STARt \(kind.rawValue)" + (symbols.map { ",\($0)" } ?? ""))
+        if kind.frames != nil { watchTail("CALibration:STATe?") }
     }
 
     func abortCalibration() async throws { try await scpi.run("CALibration:ABORt") }
@@ -169,6 +172,7 @@ class StandardModule: @unchecked Sendable {
         try await checkThroughput()
         try await beginStream()
         try await scpi.run("ACQuire:STARt" + (frames.map { " \($0)" } ?? ""))
+        if frames != nil { watchTail("ACQuire:STATe?") }
     }
 
     func stopAcquisition() async throws {
@@ -177,6 +181,38 @@ class StandardModule: @unchecked Sendable {
         while try await scpi.text("ACQuire:STATe?").uppercased() != "IDLE" { try await context.clock.sleep(for: .milliseconds(10)) }
         let next = try await nextFrame()
         withStream { $0.end(at: next) }
+        watchTail("ACQuire:STATe?")
+    }
+
+    /// A full ring loses its newest frames, and the last ones of an acquisition without a trace: no frame behind them tells of the gap.
+    /// So once the device is idle and its ring is empty, whoever still waits for frames is told that they are lost.
+    private func watchTail(_ query: String) {
+        guard stream.withLock({ $0.source != nil }) else { return }
+        let task = Task { [weak self, clock = context.clock] in
+            while (try? await clock.sleep(for: .milliseconds(500))) != nil {
+                guard let self, await !self.settleTail(query) else { return }
+            }
+        }
+        tail.withLock { tail in
+            tail?.cancel()
+            tail = task
+        }
+    }
+
+    /// - Returns: whether there is nothing more to watch.
+    private func settleTail(_ query: String) async -> Bool {
+        guard stream.withLock({ $0.source != nil }) else { return true }
+        do {
+            guard try await scpi.text(query).uppercased() == "IDLE" else { return false }
+            let ring = try await scpi.numbers("ACQuire:AVAilable?", count: 2...2, in: 0...0x1p53)
+            guard ring[0] >= ring[1] else { return false }
+            withStream { $0.cutShort(at: UInt64(ring[1])) }
+            return true
+        } catch TransportError.timedOut {
+            return false
+        } catch {
+            return true
+        }
     }
 
     private func nextFrame() async throws -> UInt64 {
@@ -222,6 +258,7 @@ class StandardModule: @unchecked Sendable {
     func opticalPower() async throws -> Double { try await scpi.number("DIAGnostic:OPTical:POWer?", in: -300...100) }
 
     func close() {
+        tail.withLock { $0?.cancel() }
         withStream { $0.close() }
         scpi.line.close()
     }
