@@ -111,10 +111,9 @@ extension LinkService {
         for running in links.values where running.link.device == view.name {
             let monitor = running.context.monitor
             if change == .vanished || view.state == .fault {
-                let reason = view.reason.isEmpty ? "" : ": \(view.reason)"
-                monitor.raise("device", .major, "\(view.name) is \(view.state.rawValue)\(reason)")
+                monitor.trouble(.device, Self.trouble(of: view))
             } else if view.isOpen {
-                monitor.clear("device")
+                monitor.over(.device)
             }
         }
     }
