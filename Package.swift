@@ -143,7 +143,7 @@ let house: [House] = [
     House(
         name: "qkdctl", kind: .program,
         imports: [
-            "QKDModel", "KeyMaterial", "QuantumOptics", "Transport", "Instruments", "PostProcessing", "NodeAPI",
+            "QKDModel", "KeyMaterial", "QuantumOptics", "Transport", "Instruments", "PostProcessing", "QuantumLink", "NodeAPI",
             "NodeRuntime",
         ],
         outside: nio + [argumentParser, x509, asn1, crypto, yaml, logging, httpClient, http1, tls]),

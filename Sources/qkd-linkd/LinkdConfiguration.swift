@@ -52,6 +52,8 @@ struct LinkdConfiguration: Decodable, Sendable {
         var slot_symbols: Int
         var weight: Double?
         var epsilon: Double?
+        /// A folder: the link is recorded there, symbols and all, and deposits nothing.
+        var record: String?
         /// SHOT symbols that a slot needs per generated symbol of its block.
         var calibration_ratio: Double?
         /// A known bound on what the receiver's noise moves between calibration and signal, a share of it.
@@ -76,7 +78,11 @@ struct LinkdConfiguration: Decodable, Sendable {
             node: node, state: resolve(state, folder), listen: try channel.map { try .init($0.listen) },
             devices: devices.map { .init(name: $0.name, uri: $0.uri) },
             peers: try peers.map { .init(node: $0.node, channel: try .init($0.channel), secret: $0.secret.map { secret($0, folder) }) },
-            links: links.map(link), decoders: decoders ?? min(4, ProcessInfo.processInfo.activeProcessorCount),
+            links: links.map { link in
+                var made = self.link(link)
+                made.record = link.record.map { resolve($0, folder) }
+                return made
+            }, decoders: decoders ?? min(4, ProcessInfo.processInfo.activeProcessorCount),
             secrets: secrets.map { resolve($0, folder) })
     }
 

@@ -12,6 +12,7 @@ struct LinkCommand: AsyncParsableCommand {
         commandName: "link", abstract: "Look at quantum links, switch them on and off.",
         subcommands: [
             Status.self, Watch.self, Blocks.self, Enable.self, Disable.self, Acknowledge.self, Peers.self, AddPeer.self, RemovePeer.self,
+            LinkReplayCommand.self,
         ])
 
     struct Face: ParsableArguments {

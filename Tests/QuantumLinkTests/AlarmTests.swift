@@ -23,7 +23,8 @@ struct AlarmTests {
             case 0 where sender.slots >= 1:
                 line.change { $0.calibrationSaturated = 20 }
                 stage.withLock { $0 = 1 }
-            case 1 where receiver.alarms.contains { $0.kind == "calibration" && $0.text.contains("saturated") }
+            case 1
+            where receiver.alarms.contains { $0.kind == "calibration" && $0.text.contains("saturated") }
                 && receiver.state == .pending && sender.blocksVoid >= 1:
                 line.change { $0.calibrationSaturated = 0 }
                 stage.withLock { $0 = 2 }
@@ -65,7 +66,7 @@ struct AlarmTests {
             if sender.state == .pending, receiver.state == .pending,
                 [sender, receiver].allSatisfy({ $0.alarms.contains { $0.kind == "no-correlation" && $0.severity == .major } })
             {
-                seen.withLock { $0 = sender.snr == nil }
+                seen.withLock { $0 = $0 || sender.snr == nil }
                 line.change { $0.cut = false }
             }
             return seen.withLock { $0 } && sender.state == .active && receiver.state == .active && sender.blocksDeposited >= 1
@@ -91,9 +92,9 @@ struct AlarmTests {
         #expect(bench.transmitter.context.monitor.snapshot.reason.contains("long-term"))
         #expect(try bench.transmitter.keys().count == before)
         await bench.receiverStation.acknowledge()
-        await bench.run { sender, receiver in sender.blocksDeposited > before && receiver.alarms.isEmpty }
+        let ended = await bench.run { $0.blocksDeposited > before && !$1.alarms.contains { $0.kind == "calibration" } }
+        #expect(ended.isEmpty, "\(ended)")
         #expect(try bench.transmitter.keys().count > before)
-        #expect(bench.receiver.kinds.isEmpty)
     }
 
     @Test("One message that vanishes is noticed with the next sign of life, whatever it was", arguments: [0x11, 0x15, 0x20, 0x23, 0x31])

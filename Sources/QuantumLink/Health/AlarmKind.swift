@@ -31,7 +31,8 @@ package enum AlarmKind: String, Sendable, CaseIterable {
         if isLight {
             self = .noLight
         } else {
-            self = kinds.first { kind, words in words.contains { kind == .device ? reason.hasPrefix($0) : reason.contains($0) } }?.0 ?? .slots
+            let fits = kinds.first { kind, words in words.contains { kind == .device ? reason.hasPrefix($0) : reason.contains($0) } }
+            self = fits?.0 ?? .slots
         }
     }
 

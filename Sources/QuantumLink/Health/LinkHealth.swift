@@ -196,7 +196,7 @@ package struct LinkHealth: Sendable {
         var effects = failing(now)
         effects += lookAtChannel(facts, now)
         let away = [.off, .fault].contains(facts.device)
-        effects += condition(.device, away ? "\(facts.device.rawValue): \(facts.deviceReason)" : nil, for: Self.damping, now)
+        effects += condition(.device, away ? facts.deviceReason : nil, for: Self.damping, now)
         let patience = facts.isCalibrating ? Self.calibrationDamping : Self.damping
         effects += condition(.receiver, facts.isConnected ? facts.receiver : nil, for: patience, now)
         return effects + lookAtWork(facts, now)

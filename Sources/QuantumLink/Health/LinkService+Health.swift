@@ -18,7 +18,9 @@ extension LinkService {
         var facts = LinkHealth.Facts()
         facts.isConnected = snapshot.connected
         facts.hasPad = !snapshot.alarms.contains { $0.kind == AlarmKind.pad.rawValue }
-        if let view = deviceViews[running.link.device] { (facts.device, facts.deviceReason) = (view.state, "\(view.name), \(view.reason)") }
+        if let view = deviceViews[running.link.device] {
+            (facts.device, facts.deviceReason) = (view.isOpen ? view.state : .off, Self.trouble(of: view))
+        }
         if isTransmitter, !snapshot.receiverReady, !snapshot.receiverReason.isEmpty {
             facts.receiver = "the far end's receiver is not ready: \(snapshot.receiverReason)"
             facts.isCalibrating = snapshot.receiverReason.hasPrefix("calibrating") || snapshot.receiverReason.contains("is missing")
@@ -26,6 +28,10 @@ extension LinkService {
         // The transmitter's end says itself why it begins no block.
         facts.hasBlock = isTransmitter || snapshot.stage.map { ![.deposited, .void].contains($0) } ?? false
         return facts
+    }
+
+    static func trouble(of view: DeviceView) -> String {
+        "\(view.name) is \(view.state.rawValue)" + (view.reason.isEmpty ? "" : ": \(view.reason)")
     }
 
     /// An operator has seen the alarms that last until then, and says that the link's receiver is right as it is now.

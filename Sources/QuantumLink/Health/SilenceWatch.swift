@@ -31,7 +31,9 @@ package final class SilenceWatch: Sendable {
     /// - Parameters:
     ///   - isBusy: whether the device still calibrates or acquires; an error ends the watch: whoever waits gets it too.
     ///   - cut: ends the wait; called once at most.
-    package init(_ patience: Patience = Patience(), isBusy: @escaping @Sendable () async throws -> Bool, cut: @escaping @Sendable () -> Void) {
+    package init(
+        _ patience: Patience = Patience(), isBusy: @escaping @Sendable () async throws -> Bool, cut: @escaping @Sendable () -> Void
+    ) {
         (self.patience, self.isBusy, self.cut) = (patience, isBusy, cut)
     }
 

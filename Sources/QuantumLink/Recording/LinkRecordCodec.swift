@@ -11,6 +11,7 @@ enum LinkRecordCodec {
         buffer.put(record.kind)
         buffer.put(time)
         switch record {
+        case .session: break
         case .heard(let message), .said(let message): MessageCodec.write(message, to: &buffer)
         case .random(let bytes):
             buffer.put(UInt32(bytes.count))
@@ -62,6 +63,7 @@ enum LinkRecordCodec {
 
     private static func record(_ kind: UInt8, from reader: inout WireReader) throws -> LinkRecord {
         switch kind {
+        case 0: return .session
         case 1: return .heard(try message(from: &reader))
         case 2: return .said(try message(from: &reader))
         case 3: return .random(try reader.bytes(reader.count(elementSize: 1)))
@@ -96,6 +98,7 @@ enum LinkRecordCodec {
 extension LinkRecord {
     fileprivate var kind: UInt8 {
         switch self {
+        case .session: 0
         case .heard: 1
         case .said: 2
         case .random: 3

@@ -31,6 +31,7 @@ public struct LinkReplay: Sendable, Codable {
         var receiver = ReceiverReplay(settings)
         while let record = try reader.next() {
             replay.records += 1
+            if record == .session { (transmitter, receiver) = (try TransmitterReplay(settings), ReceiverReplay(settings)) }
             let compared =
                 switch replay.role {
                 case .transmitter: try await transmitter.take(record)

@@ -14,6 +14,8 @@ internal import QKDModel
 
 /// One entry of a recording.
 public enum LinkRecord: Sendable, Equatable {
+    /// A connection's session begins: the state machines are new.
+    case session
     /// From the far end, verified or not yet.
     case heard(ChannelMessage)
     /// To the far end.

@@ -155,7 +155,8 @@ public actor LinkService {
         let monitor = LinkMonitor(link: identity.link, peer: identity.peer, role: identity.role)
         let wake = wake
         let context = SessionContext(
-            settings: link.settings, database: database, monitor: monitor, random: random, committed: { wake.put(()) })
+            settings: link.settings, database: database, monitor: monitor, random: random, tap: try recorder(link),
+            committed: { wake.put(()) })
         var running = Running(link: link, origin: origin, context: context)
         monitor.update { $0.enabled = enabled }
         forward(monitor, device: link.device)
@@ -165,6 +166,18 @@ public actor LinkService {
             running.task = Task { await self.keepConnected(identity.link) }
         }
         links[identity.link] = running
+    }
+
+    /// Each start begins a file of its own.
+    private func recorder(_ link: LinkServiceConfiguration.Link) throws -> LinkRecorder? {
+        guard let folder = link.record else { return nil }
+        try FileManager.default.createDirectory(
+            atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        let moment = Int(Date().timeIntervalSince1970 * 1000)
+        let path = "\(folder)/\(link.settings.identity.link)-\(moment).qkdrec"
+        logger.warning(
+            "the link records its symbols and deposits nothing: the file is key material", metadata: ["file": "\(path)"])
+        return try LinkRecorder(path: path, settings: link.settings)
     }
 
     private func makeStation(_ link: LinkServiceConfiguration.Link) throws {

@@ -44,9 +44,12 @@ public struct LinkServiceConfiguration: Sendable {
     public struct Link: Sendable, Equatable, Codable {
         public var settings: LinkSettings
         public var device: String
-        public init(settings: LinkSettings, device: String) {
+        /// A folder: the link is recorded there, symbols and all, and deposits nothing.
+        public var record: String?
+        public init(settings: LinkSettings, device: String, record: String? = nil) {
             self.settings = settings
             self.device = device
+            self.record = record
         }
     }
 

@@ -52,6 +52,7 @@ actor ReceiverSession {
 
     /// Runs until the channel fails or the task is cancelled.
     func run() async throws {
+        context.tap?.take(.session)
         await station.onChange { [weak self] in await self?.announce() }
         let result: Result<Void, any Error>
         do {

@@ -103,6 +103,7 @@ actor TransmitterSession {
 
     /// Runs until the channel fails or the task is cancelled.
     func run() async throws {
+        context.tap?.take(.session)
         ticket = await station.enter(context.link, weight: context.settings.weight)
         let result: Result<Void, any Error>
         do {

@@ -8,8 +8,9 @@ extension LinkDatabase {
 
     package func noiseReference(of serial: String) throws -> NoiseReference? {
         try wrapDatabase {
-            let data = try queue.read { try Data.fetchOne($0, sql: "SELECT content FROM noise_reference WHERE serial = ?", arguments: [serial]) }
-            // One that cannot be read counts as a step nobody acknowledged, not as none.
+            let sql = "SELECT content FROM noise_reference WHERE serial = ?"
+            let data = try queue.read { try Data.fetchOne($0, sql: sql, arguments: [serial]) }
+            // One that cannot be read is not taken for none: no calibration then.
             return try data.map { data in
                 do { return try JSONDecoder().decode(NoiseReference.self, from: data) } catch {
                     throw QuantumLinkError.database("the long-term noise of receiver \(serial) cannot be read: \(error)")
