@@ -53,7 +53,14 @@ public actor Agent {
     /// - Parameter onRound: told after every round of questions how the node is, in one sentence.
     public func run(onRound: @escaping @Sendable (String) -> Void = { _ in }) async throws {
         let (wake, bell) = AsyncStream.makeStream(of: Void.self, bufferingPolicy: .bufferingNewest(1))
-        await target.onChange { bell.yield() }
+        await target.onChange {
+            bell.yield()
+            // The tree has the change a moment after the services have it; its state should be there when the client asks.
+            Task {
+                try await Task.sleep(for: .milliseconds(20))
+                bell.yield()
+            }
+        }
         await readConfiguration()
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { await self.listenToLinks(bell) }

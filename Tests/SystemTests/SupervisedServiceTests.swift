@@ -32,6 +32,26 @@ import Testing
         let end = await service.end(within: .seconds(20))
         #expect(end.status == 0 && manager.heard("STOPPING=1"), "\(end)")
     }
+
+    /// It is ready without the services that it speaks for, and says that they are away.
+    @Test func theAgentTellsReadinessProgressAndItsEnd() async throws {
+        let scratch = try Scratch()
+        let lab = try await run("qkdctl", "lab", "prepare", "firmware-sim/testbeds/small.yaml", "--folder", scratch.path + "/lab")
+        try #require(lab.status == 0, "\(lab)")
+        let manager = try NotifySocket(scratch.path + "/n")
+        let service = try Running(
+            [
+                "/usr/bin/env", "NOTIFY_SOCKET=\(manager.path)", "WATCHDOG_USEC=2000000", Programs.path("qkd-agentd"), "--config",
+                "agentd.yaml",
+            ], in: scratch.path + "/lab/alpha")
+        #expect(await eventually(within: .seconds(30)) { manager.heard("READY=1") }, "\(service.errors)")
+        #expect(await eventually(within: .seconds(20)) { manager.count("WATCHDOG=1") >= 3 })
+        #expect(manager.texts.contains { $0.contains("STATUS=NEW: 0 interfaces, 0 of 0 links active") }, "\(manager.texts)")
+        #expect(await eventually(within: .seconds(20)) { manager.texts.contains { $0.contains("STATUS=DOWN") } }, "\(manager.texts)")
+        service.signal(SIGTERM)
+        let end = await service.end(within: .seconds(20))
+        #expect(end.status == 0 && manager.heard("STOPPING=1"), "\(end)")
+    }
 }
 
 /// A datagram socket as the service manager's.
