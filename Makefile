@@ -25,9 +25,10 @@ test: deps ## everything that can fail: units, real programs, sanitizers
 sanitize: ## address and thread sanitizers over the state machines
 	scripts/run-sanitizers $(SANITIZED)
 
-bench: deps-build ## a table, and bench-result.json
+bench: deps ## a table, and bench-result.json
 	$(SWIFT) build $(RELEASE)
 	.build/release/qkdctl bench --json bench-result.json
+	scripts/bench-devices --add bench-result.json
 
 check: ## layers, format, words; warnings are errors in every build
 	scripts/check-layers
