@@ -5,9 +5,9 @@ internal import QuantumOptics
 
 /// Monte Carlo of whole frames over an ideal Gaussian channel: speed, frame errors by type, passes, disclosure.
 public struct ReconciliationBenchmark: Sendable {
-    /// Code bits per second of one thread at the transmitter's end (rotation, LLRs, interleaving, decoding, reconstruction).
+    /// Code bits per second of a thread's processor time at the transmitter's end (rotation, LLRs, interleaving, decoding, reconstruction).
     public var decodedBitsPerSecond = 0.0
-    /// Code bits per second of one thread at the receiver's end (random word, rotation, syndrome, hash).
+    /// The same at the receiver's end (random word, rotation, syndrome, hash).
     public var encodedBitsPerSecond = 0.0
     public var frames: Int
     /// Frames that their message alone did not bring to the receiver's core bits.
@@ -51,29 +51,27 @@ public struct ReconciliationBenchmark: Sendable {
         let snr = code.designSNR(efficiency: efficiency)
         var channel = GaussianChannel(snr: snr, count: code.frameBits, random: random)
         var result = ReconciliationBenchmark(frames: frames, level: kernel, efficiency: efficiency, code: code)
-        var encoding = Duration.zero
-        var decoding = Duration.zero
-        let clock = ContinuousClock()
+        var (encoding, decoding) = (0.0, 0.0)
         for _ in 0..<frames {
             channel.next()
             let hashKey = random.word()
-            let start = clock.now
+            let start = ThreadTime.now
             let sent = try channel.received.withUnsafeBufferPointer { try encoder.encode(quadratures: $0, hashKey: hashKey) }
-            let middle = clock.now
+            let middle = ThreadTime.now
             let attempt = try channel.sent.withUnsafeBufferPointer {
                 try decoder.attempt(
                     symbols: $0, message: sent.message, snr: snr, hashKey: hashKey, maximumPasses: maximumPasses,
                     patience: disclosing ? FrameDecoder.patience : 0)
             }
             let end = disclosing ? try disclose(attempt, sent.core, code) : attempt
-            decoding += clock.now - middle
+            decoding += ThreadTime.now - middle
             encoding += middle - start
             if case .unfinished(let frame) = attempt, frame.refusals > 0 { result.refused += 1 }
             result.count(end, sent.core)
         }
         let bits = Double(code.frameBits * frames)
-        result.decodedBitsPerSecond = bits / (decoding / .seconds(1))
-        result.encodedBitsPerSecond = bits / (encoding / .seconds(1))
+        result.decodedBitsPerSecond = bits / decoding
+        result.encodedBitsPerSecond = bits / encoding
         return result
     }
 

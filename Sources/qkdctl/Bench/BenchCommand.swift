@@ -8,8 +8,8 @@ struct BenchCommand: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "bench", abstract: "Measure decoder, privacy amplification, authentication, emulator and a lab on this machine.",
         discussion: """
-            Baselines are what real time at 5 Mbaud needs, unless the name says otherwise: 5e6 symbols/s, 1e7 code bits/s. One thread each; \
-            other work on the machine shows in the figures. Confidence is 95 %.
+            Baselines are what real time at 5 Mbaud needs, unless the name says otherwise: 5e6 symbols/s, 1e7 code bits/s. One thread each, \
+            by its processor time but for the lab. Confidence is 95 %.
             """)
 
     @Option(help: "Write the figures to this file, as a list of name, value, unit, baseline and ratio.")
