@@ -74,7 +74,7 @@ struct MachineTests {
         for turn in 0..<4000 {
             schedule.update(norte, ready: true, wanted: 1000, slotFrames: 10)
             // Away for a while now and then.
-            schedule.update(concepcion, ready: turn % 50 > 3, wanted: 1000, slotFrames: 10)
+            schedule.update(concepcion, ready: turn % 50 > 1, wanted: 1000, slotFrames: 10)
             guard let grant = schedule.next() else { Issue.record("no grant"); return }
             let length = grant.link == norte ? 7.0 : 3.0
             seconds[grant.link, default: 0] += length

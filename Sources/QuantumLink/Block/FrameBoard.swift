@@ -13,7 +13,7 @@ struct FrameBoard: Sendable {
     /// Less than the frames that the receiver's end may have under way.
     static let batch = 8
     /// So many first attempts in a row that come to nothing: the two ends do not see the same symbols any more.
-    static let lostAfter = 8
+    static let lostAfter = 12
 
     /// By index, until all before them are attempted too: whether they were decoded at once.
     private var results: [UInt32: Bool] = [:]

@@ -72,7 +72,6 @@ public final class AuthenticatedChannel: Sendable {
             withUnsafeBytes(of: UInt32(frame.readableBytes).littleEndian) { transcript.received($0) }
             frame.withUnsafeReadableBytes { transcript.received($0) }
         }
-        tap?.take(.heard(message))
         return message
     }
 

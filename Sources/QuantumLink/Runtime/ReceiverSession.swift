@@ -203,6 +203,8 @@ actor ReceiverSession {
     // MARK: Listening
 
     private func handle(_ message: ChannelMessage) async throws {
+        // In the order in which this actor takes them.
+        context.tap?.take(.heard(message))
         switch message {
         case .blockPrepare(let plan): try await prepare(plan)
         case .slotOffer(let number, let frames, _): try await offered(number, frames: Int(frames))

@@ -186,6 +186,8 @@ actor TransmitterSession {
     }
 
     private func handle(_ message: ChannelMessage) async throws {
+        // In the order in which this actor takes them.
+        context.tap?.take(.heard(message))
         switch message {
         case .readiness(let readiness): await take(readiness)
         case .frame(let body): try await take(body)

@@ -44,7 +44,7 @@ public struct SlotSchedule: Sendable {
         var generatedSymbols = 0.0
     }
 
-    /// Slots that a link may catch up with in a row.
+    /// Slots of others that a link may catch up with.
     private static let mostCatchUp = 3.0
 
     private(set) var entries: [LinkID: Entry] = [:]
@@ -106,7 +106,8 @@ public struct SlotSchedule: Sendable {
         }
         guard let chosen, let entry = entries[chosen] else { return nil }
         // Who was away for long catches up with a little of it only.
-        let clock = max(entry.clock, now - Self.mostCatchUp * entry.longestSlot / entry.weight)
+        let turn = entries.values.reduce(0) { max($0, $1.longestSlot / $1.weight) }
+        let clock = max(entry.clock, now - Self.mostCatchUp * turn)
         entries[chosen]?.clock = clock
         now = max(now, clock)
         if holder == nil { holder = chosen } else { following = chosen }
