@@ -24,6 +24,8 @@ enum Conversations {
             let session = try await open(serial)
             defer { session.close() }
             try await waitIdle(session)
+            // A host that stays attached is one session to the device: what others left in its error queue is not ours.
+            try await session.send("*CLS")
             let transcript = try Transcript(contentsOf: URL(fileURLWithPath: file))
             try await play(transcript.entries, session)
             try require(try await session.ask("*ESE?") == "0", "\(file): answered too much")
