@@ -87,10 +87,11 @@ final class Lab: Sendable {
         for line in agentLines { say(line) }
         say("services are up; a link without key after \(LabTable.minutes(ending.limitMinutes)) is a failure")
         let watch = LabWatch(lab: self, started: started)
-        let interrupted = try await follow(watch, supervisor, ending)
+        let (interrupted, problem) = await follow(watch, supervisor, ending)
         let result = await conclude(watch, interrupted: interrupted)
         for line in result.summary { say(line) }
         if let path = ending.json { try OutputFile.write(result.json(), to: path) }
+        if let problem { throw problem }
         try judge(watch.missing(in: result), result, interrupted: interrupted, stay: ending.stay)
     }
 
@@ -103,19 +104,19 @@ final class Lab: Sendable {
     }
 
     /// Draws the table until the ending is reached.
-    /// - Returns: whether it was interrupted.
-    private func follow(_ watch: LabWatch, _ supervisor: Supervisor, _ ending: Ending) async throws -> Bool {
+    /// - Returns: whether it was interrupted, and what else made it end early.
+    private func follow(_ watch: LabWatch, _ supervisor: Supervisor, _ ending: Ending) async -> (interrupted: Bool, problem: LabError?) {
         while !Task.isCancelled {
             await watch.poll()
             show(watch.table(width: screen.withLock { $0.width }))
-            if let problem = await supervisor.problem { throw problem }
+            if let problem = await supervisor.problem { return (false, problem) }
             let minutes = watch.seconds / 60
             let longEnough = minutes >= ending.minutes ?? 0
-            if watch.everyLinkHasKey, longEnough, !ending.stay { return false }
-            if !watch.everyLinkHasKey, minutes >= max(ending.limitMinutes, ending.minutes ?? 0) { return false }
+            if watch.everyLinkHasKey, longEnough, !ending.stay { return (false, nil) }
+            if !watch.everyLinkHasKey, minutes >= max(ending.limitMinutes, ending.minutes ?? 0) { return (false, nil) }
             try? await Task.sleep(for: .milliseconds(500))
         }
-        return true
+        return (true, nil)
     }
 
     private func conclude(_ watch: LabWatch, interrupted: Bool) async -> LabResult {

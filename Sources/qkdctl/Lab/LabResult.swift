@@ -19,13 +19,15 @@ struct LabResult: Codable, Sendable {
         /// Per second on the wall.
         var wallRateBps: Double
         var keysEqual: Bool
-        var referenceKeyRateBps: Double?
+        /// null where the testbed names none.
+        @ExplicitNull var referenceKeyRateBps: Double?
         var limitedBy: String
         /// What the applications found, in words.
         var keys: String?
+        var figures: LabFigures
 
         enum CodingKeys: String, CodingKey {
-            case name, symbols, transmittance, epsilon, keys
+            case name, symbols, transmittance, epsilon, keys, figures
             case lossDB = "loss_db"
             case excessNoiseSNU = "excess_noise_snu"
             case snrPerQuadrature = "snr_per_quadrature"
@@ -43,12 +45,13 @@ struct LabResult: Codable, Sendable {
     static let notFetched = "keys not fetched"
 
     var links: [Link]
+    var sharing: [LabSharing]
     /// Device time over wall time; 1 or more keeps up with the hardware.
     var realTimeFactor: Double
     var seconds: Double
 
     enum CodingKeys: String, CodingKey {
-        case links, seconds
+        case links, sharing, seconds
         case realTimeFactor = "real_time_factor"
     }
 
@@ -67,8 +70,18 @@ struct LabResult: Codable, Sendable {
                 "\(link.name): \(String(format: "%.1f", link.lossDB)) dB, \(LabTable.bits(link.secretBitsStored)) stored, "
                     + "\(LabTable.rate(link.keyRateBps)) of device time\(reference), \(LabTable.rate(link.wallRateBps)) on the wall, "
                     + (link.keys ?? Self.notFetched))
+            lines += link.figures.lines
         }
+        lines += sharingLines(sharing, links)
         lines.append(String(format: "real-time factor %.2f, %.0f s", realTimeFactor, seconds))
         return lines
     }
+}
+
+/// Absent values as null: readers find every name.
+@propertyWrapper struct ExplicitNull: Codable, Sendable {
+    var wrappedValue: Double?
+    init(wrappedValue: Double?) { self.wrappedValue = wrappedValue }
+    init(from decoder: any Decoder) throws { wrappedValue = try Double?(from: decoder) }
+    func encode(to encoder: any Encoder) throws { try wrappedValue.encode(to: encoder) }
 }

@@ -187,11 +187,13 @@ final class LabWatch: Sendable {
         let seconds = seconds
         var links: [LabResult.Link] = []
         for link in lab.plan.links {
-            let blocks = await blocks(link)
-            links.append(entry(link, blocks, seconds: seconds, fetch: fetches[link.name] ?? .notFetched(emptyStores(link))))
+            let (blocks, far) = (await blocks(link, at: link.transmitterSite), await blocks(link, at: link.receiverSite))
+            let figures = LabFigures(
+                blocks, far: far, skipped: status(link, at: link.transmitterSite)?.blocksSkipped ?? 0, share: share(link))
+            links.append(entry(link, blocks, figures, seconds: seconds, fetch: fetches[link.name] ?? .notFetched(emptyStores(link))))
         }
         let longest = state.withLock { $0.paces.values.max { $0.deviceSeconds < $1.deviceSeconds } }
-        return LabResult(links: links, realTimeFactor: longest?.factor ?? 0, seconds: seconds)
+        return LabResult(links: links, sharing: sharing, realTimeFactor: longest?.factor ?? 0, seconds: seconds)
     }
 
     /// Which end has no key yet, in words.
@@ -200,12 +202,26 @@ final class LabWatch: Sendable {
         return "the store is still empty at \(empty.joined(separator: " and "))"
     }
 
-    private func blocks(_ link: LabLink) async -> [LinkBlock] {
-        guard let client = services[link.transmitterSite] else { return [] }
+    private func share(_ link: LabLink) -> LinkSharing.Share? {
+        state.withLock { $0.services[link.transmitterSite]?.sharing.lazy.flatMap(\.links).first { $0.link.rawValue == link.name } }
+    }
+
+    private var sharing: [LabSharing] {
+        lab.plan.sites.flatMap { site in
+            (state.withLock { $0.services[site.name]?.sharing } ?? []).map {
+                LabSharing(site: site.name, device: $0.device, scheduleEfficiency: $0.scheduleEfficiency)
+            }
+        }
+    }
+
+    private func blocks(_ link: LabLink, at site: String) async -> [LinkBlock] {
+        guard let client = services[site] else { return [] }
         return (try? await client.get(LinkRoutes.blocks.replacing(":id", with: link.name))) ?? []
     }
 
-    private func entry(_ link: LabLink, _ blocks: [LinkBlock], seconds: Double, fetch: KeyComparison) -> LabResult.Link {
+    private func entry(
+        _ link: LabLink, _ blocks: [LinkBlock], _ figures: LabFigures, seconds: Double, fetch: KeyComparison
+    ) -> LabResult.Link {
         let status = status(link, at: link.transmitterSite)
         let best = blocks.last { $0.secretBits > 0 } ?? blocks.last ?? status?.last
         let (decoded, failed) = (blocks.reduce(0) { $0 + $1.framesDecoded }, blocks.reduce(0) { $0 + $1.framesFailed })
@@ -219,6 +235,6 @@ final class LabWatch: Sendable {
             keyRateBps: deviceSeconds > 0 ? Double(blocks.reduce(0) { $0 + $1.depositedBits }) / deviceSeconds : 0,
             wallRateBps: Double(stored) / max(seconds, 0.001), keysEqual: fetch == .equal,
             referenceKeyRateBps: link.bed.referenceKeyRateBps,
-            limitedBy: best?.limitedBy ?? status?.reason ?? "its link service never answered", keys: fetch.description)
+            limitedBy: best?.limitedBy ?? status?.reason ?? "its link service never answered", keys: fetch.description, figures: figures)
     }
 }
