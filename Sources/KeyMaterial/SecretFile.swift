@@ -1,8 +1,9 @@
 // A file of secret bits that an operator carried here: opened once, and what was checked is what is read.
 
-internal import Glibc
+package import Glibc
 
-/// An open file of secret bits: a plain file (no link), its owner the process's user, mode 0600 at most.
+/// An open file of secret bits: a plain file (no link), its owner the process's user, mode 0600 at most. Root may read
+/// anybody's: `qkdctl config check` looks at the services' files.
 public struct SecretFile: ~Copyable {
     public let path: String
     /// Bytes when it was opened.
@@ -21,17 +22,18 @@ public struct SecretFile: ~Copyable {
         }
         var facts = stat()
         let isKnown = fstat(descriptor, &facts) == 0
-        if let trouble = isKnown ? Self.trouble(facts) : "cannot be examined: \(String(cString: strerror(errno)))" {
+        let unknown = "cannot be examined: \(String(cString: strerror(errno)))"
+        if let trouble = isKnown ? Self.trouble(owner: facts.st_uid, mode: facts.st_mode, for: geteuid()) : unknown {
             close(descriptor)
             throw .badFile("'\(path)' \(trouble)")
         }
         (self.path, self.descriptor, count) = (path, descriptor, Int(facts.st_size))
     }
 
-    private static func trouble(_ facts: stat) -> String? {
-        if facts.st_mode & S_IFMT != S_IFREG { return "is no plain file" }
-        if facts.st_uid != geteuid() { return "belongs to user \(facts.st_uid), not to this service's user \(geteuid()): chown it" }
-        return facts.st_mode & 0o077 == 0 ? nil : "can be read by others: chmod 600 it"
+    package static func trouble(owner: uid_t, mode: mode_t, for user: uid_t) -> String? {
+        if mode & S_IFMT != S_IFREG { return "is no plain file" }
+        if owner != user, user != 0 { return "belongs to user \(owner), not to this service's user \(user): chown it" }
+        return mode & 0o077 == 0 ? nil : "can be read by others: chmod 600 it"
     }
 
     /// All of it, straight into pages that are wiped.
