@@ -124,11 +124,16 @@ def estimate(sent, received, n0, v_el, efficiency, block=1 << 15):
     }
 
 
+def usable_noise(result):
+    """What the packages' formulas take: a link without noise, or below it by a fluctuation, is a logarithm of zero to one."""
+    return max(1e-4, result["excess_noise"])
+
+
 def rates(result, efficiency, beta):
     from qkd import _core as qkd
     from qosst_skr.gaussian_trusted_heterodyne_asymptotic import GaussianTrustedHeterodyneAsymptotic as Fossier
 
-    va, t, xi = result["variance"], result["transmittance"], max(0.0, result["excess_noise"])
+    va, t, xi = result["variance"], result["transmittance"], usable_noise(result)
     v_el = result["electronic_noise"]
     i_ab, chi_be, key = qkd.cv_rate(va, t, xi, efficiency, v_el, beta, False, True)
     return {
@@ -147,7 +152,7 @@ def compare(program, result, efficiency):
     command = [
         program, "keyrate", "--json", "--trusted",
         "--variance", repr(result["variance"]), "--transmittance", repr(result["transmittance"]),
-        "--excess-noise", repr(max(0.0, result["excess_noise"])), "--efficiency", repr(efficiency),
+        "--excess-noise", repr(usable_noise(result)), "--efficiency", repr(efficiency),
         "--electronic-noise", repr(result["electronic_noise"]), "--beta", repr(result["rates"]["beta"]),
     ]
     ours = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
