@@ -39,6 +39,8 @@ struct House {
     struct Tests {
         var imports: [String] = []
         var outside: [Target.Dependency] = []
+        /// What is no source: clients in other languages, recordings.
+        var besides: [String] = []
     }
 }
 
@@ -84,7 +86,7 @@ let house: [House] = [
     // 2 hands and head
     House(
         name: "Instruments", imports: ["QKDModel", "Transport"],
-        tests: .init(imports: ["QKDModel", "Transport", "QKDTesting"])),
+        tests: .init(imports: ["QKDModel", "Transport", "QKDTesting"], besides: ["Example/lark.transcript"])),
     House(name: "PostProcessingKernels", kind: .kernel),
     House(
         name: "PostProcessing", imports: ["QKDModel", "KeyMaterial", "QuantumOptics", "PostProcessingKernels"],
@@ -199,11 +201,13 @@ for room in rooms {
         .testTarget(
             name: "\(room.name)Tests",
             dependencies: imports.map { .target(name: $0) } + tests.outside,
-            path: "Tests/\(room.name)Tests", swiftSettings: swift))
+            path: "Tests/\(room.name)Tests", exclude: tests.besides, swiftSettings: swift))
 }
 if asked?.contains("SystemTests") ?? true {
     targets.append(
-        .testTarget(name: "SystemTests", dependencies: ["QKDModel", "NodeAPI"], path: "Tests/SystemTests", swiftSettings: swift))
+        .testTarget(
+            name: "SystemTests", dependencies: ["QKDModel", "NodeAPI"], path: "Tests/SystemTests", exclude: ["clients"],
+            swiftSettings: swift))
 }
 
 let package = Package(
