@@ -53,74 +53,90 @@ enum Plugs {
 
     // MARK: Managed
 
-    private static func manage(_ serial: String) async -> (ManagedModule, AsyncStream<ModuleEvent>) {
+    private static func manage(_ serial: String) async -> (ManagedModule, News) {
         let managed = ManagedModule(name: "device", uri: "usb:\(serial)", lookEvery: .milliseconds(50))
-        let events = await managed.events()
+        let news = News(await managed.events())
         await managed.start()
-        return (managed, events)
+        return (managed, news)
     }
 
     /// - Parameter holding: what the reason contains.
+    /// - Returns: the state that came.
+    @discardableResult
     private static func wait(
-        _ iterator: inout AsyncStream<ModuleEvent>.AsyncIterator, _ state: DeviceState, holding text: String = "",
-        within limit: Duration = .seconds(10)
-    ) async throws {
-        let start = ContinuousClock.now
-        while let event = await iterator.next(isolation: nil) {
-            if event.state == state, text.isEmpty || event.reason.contains(text) { return }
-            let took = ContinuousClock.now - start
-            guard took > limit else { continue }
-            throw Wrong("waiting for \(state) in vain for \(took): \(event), \(try Bridge.tell("state 0"))")
+        _ news: News, _ states: DeviceState..., holding text: String = "", within limit: Duration = .seconds(15)
+    ) async throws -> DeviceState {
+        let end = ContinuousClock.now + limit
+        while ContinuousClock.now < end {
+            if let event = await news.next(where: { states.contains($0.state) && (text.isEmpty || $0.reason.contains(text)) }) {
+                return event.state
+            }
+            try await Task.sleep(for: .milliseconds(1))
         }
+        throw Wrong("waiting for \(states) in vain for \(limit): \(await news.last), \(try Bridge.tell("state 0"))")
+    }
+
+    /// Until the cut that was ordered has been made, the device is plugged in again, and answers: whether the connection says "off"
+    /// in between depends on whether the opening was still at it.
+    private static func isBack(_ managed: ManagedModule, _ news: News) async throws {
+        let end = ContinuousClock.now + .seconds(15)
+        while ContinuousClock.now < end {
+            if try Bridge.state(0, "armed") == "0", try Bridge.state(0, "plugged") == "1",
+                (try? await managed.module().scpi.text("*IDN?")) != nil, await managed.event.state == .ready
+            {
+                return await news.forget()
+            }
+            try await Task.sleep(for: .milliseconds(10))
+        }
+        throw Wrong("the device does not come back: \(await managed.event), \(try Bridge.tell("state 0"))")
     }
 
     /// A managed device is pulled out in every state that a connection has, and is back by itself each time.
     static func points(_ serial: String) async throws {
         try Bridge.must("unplug 0")
-        let (managed, events) = await manage(serial)
-        var news = events.makeAsyncIterator()
+        let (managed, news) = await manage(serial)
         func replug(_ point: String, _ back: DeviceState = .ready) async throws {
             try Bridge.must("unplug 0")
-            try await wait(&news, .off)
+            try await wait(news, .off)
             try Bridge.must("plug 0")
-            try await wait(&news, back)
+            try await wait(news, back)
             say("point", point)
         }
-        try await wait(&news, .off, holding: "plugged in")
+        try await wait(news, .off, holding: "plugged in")
         try Bridge.must("plug 0")
-        try await wait(&news, .ready, within: .seconds(20))
+        try await wait(news, .ready, within: .seconds(20))
         say("point", "absent at the start")
         try await replug("ready")
         for transfer in [1, 2, 3, 4, 6, 9] {
             try Bridge.must("unplug 0")
-            try await wait(&news, .off)
+            try await wait(news, .off)
             try Bridge.must("unplug-at 0 \(transfer) 150")
             try Bridge.must("plug 0")
-            try await wait(&news, .off)
-            try await wait(&news, .ready)
+            try await isBack(managed, news)
             say("point", "opening, transfer \(transfer)")
         }
         // The reboot takes the connection; the device is plugged in again while it boots.
         try? await managed.module().scpi.run("SIMulate:FAULt \"reboot\"")
-        try await wait(&news, .off)
+        try await wait(news, .off)
         while try Bridge.tell("plug 0") != "ok" { try await Task.sleep(for: .milliseconds(10)) }
-        try await wait(&news, .initialising, holding: "ing")
-        try await replug("warming up")
-        try await work(managed, &news)
+        // A loaded machine may see it only when it is ready.
+        let state = try await wait(news, .initialising, .ready)
+        try await replug(state == .ready ? "after a reboot" : "warming up")
+        try await work(managed, news)
         try Bridge.must("unplug 0")
-        try await wait(&news, .off)
+        try await wait(news, .off)
         try await Task.sleep(for: .milliseconds(1500))
         let start = ContinuousClock.now
         try Bridge.must("plug 0")
-        try await wait(&news, .ready)
+        try await wait(news, .ready)
         try require(ContinuousClock.now - start < .seconds(2), "a plug does not end the back-off")
         say("point", "waiting for the next attempt")
         try Bridge.must("unplug 0")
-        try await wait(&news, .off)
+        try await wait(news, .off)
         await managed.stop()
         try Bridge.must("plug 0")
         await managed.start()
-        try await wait(&news, .ready)
+        try await wait(news, .ready)
         say("point", "stopped")
         await managed.stop()
         _ = try await Sessions.run(serial)
@@ -128,14 +144,14 @@ enum Plugs {
 
     /// Pulled out while it calibrates (a receiver) or generates (a transmitter): its reader hears of it within seconds, and the device,
     /// which kept its power, is found at work.
-    private static func work(_ managed: ManagedModule, _ news: inout AsyncStream<ModuleEvent>.AsyncIterator) async throws {
+    private static func work(_ managed: ManagedModule, _ news: News) async throws {
         let module = try await managed.whenOpen()
         let isReceiver = module.role == .receiver
         let state = isReceiver ? DeviceState.calibrating : .generating
         try require(try await module.claim(), "the lock is taken")
         let stream = try await module.openStream()
         if isReceiver { try await module.startCalibration(.dark, symbols: 1 << 30) } else { try await module.startAcquisition() }
-        try await wait(&news, state)
+        try await wait(news, state)
         _ = try await Sessions.next(stream)
         let reader = Task {
             while let frame = try await stream.next() { try await stream.release(through: frame.number) }
@@ -146,28 +162,27 @@ enum Plugs {
         // With an error, or with its end where the managed module has closed the device first.
         _ = await reader.result
         try require(ContinuousClock.now - start < .seconds(4), "a reader hangs after the cable was pulled")
-        try await wait(&news, .off)
+        try await wait(news, .off)
         try Bridge.must("plug 0")
-        try await wait(&news, state)
+        try await wait(news, state)
         let again = try await managed.whenOpen()
         try require(try await again.claim(), "the lock is still held by a session that was cut")
         if isReceiver { try await again.abortCalibration() } else { try await again.stopAcquisition() }
-        try await wait(&news, .ready)
+        try await wait(news, .ready)
         say("point", state == .calibrating ? "calibrating" : "generating")
     }
 
     static func cycles(_ serial: String, count: Int) async throws {
-        let (managed, events) = await manage(serial)
-        var iterator = events.makeAsyncIterator()
-        try await wait(&iterator, .ready, within: .seconds(20))
+        let (managed, news) = await manage(serial)
+        try await wait(news, .ready, within: .seconds(20))
         var early: Holdings?
         let start = ContinuousClock.now
         for cycle in 0..<count {
             if cycle == min(100, count / 5) { early = Holdings() }
             try Bridge.must("unplug 0")
-            try await wait(&iterator, .off)
+            try await wait(news, .off)
             try Bridge.must("plug 0")
-            try await wait(&iterator, .ready)
+            try await wait(news, .ready)
         }
         let took = ContinuousClock.now - start
         let late = Holdings()
@@ -185,19 +200,45 @@ enum Plugs {
     }
 
     static func ready(_ serial: String) async throws {
-        let (managed, events) = await manage(serial)
-        var iterator = events.makeAsyncIterator()
-        try await wait(&iterator, .ready, within: .seconds(20))
+        let (managed, news) = await manage(serial)
+        try await wait(news, .ready, within: .seconds(20))
         var times: [Double] = []
         for _ in 0..<20 {
             try Bridge.must("unplug 0")
-            try await wait(&iterator, .off)
+            try await wait(news, .off)
             let start = ContinuousClock.now
             try Bridge.must("plug 0")
-            try await wait(&iterator, .ready)
+            try await wait(news, .ready)
             times.append((ContinuousClock.now - start) / .milliseconds(1))
         }
         await managed.stop()
         say("plug_to_ready_ms", times.sorted()[times.count / 2])
     }
+}
+
+/// What a managed device has told, in order.
+private actor News {
+    private var told: [ModuleEvent] = []
+    private var read = 0
+
+    init(_ events: AsyncStream<ModuleEvent>) {
+        Task { [weak self] in
+            for await event in events { await self?.keep(event) }
+        }
+    }
+
+    var last: String { told.last.map { "\($0)" } ?? "nothing was told" }
+
+    /// The next one that fits; those before it count as read.
+    func next(where fits: @Sendable (ModuleEvent) -> Bool) -> ModuleEvent? {
+        while read < told.count {
+            defer { read += 1 }
+            if fits(told[read]) { return told[read] }
+        }
+        return nil
+    }
+
+    func forget() { read = told.count }
+
+    private func keep(_ event: ModuleEvent) { told.append(event) }
 }
