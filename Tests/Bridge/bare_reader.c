@@ -1,5 +1,5 @@
 // The least that can read symbols over libusb: several bulk transfers in flight, what comes is counted and dropped.
-//   bare_reader TOKEN SECONDS FIRST      token in hexadecimal, number of the first frame; prints megabytes per second
+//   bare_reader TOKEN SECONDS FIRST [SERIAL]     token in hexadecimal, number of the first frame; prints megabytes per second
 // Build: cc bare_reader.c $(pkg-config --cflags --libs libusb-1.0)
 #include <libusb.h>
 #include <stdint.h>
@@ -49,14 +49,28 @@ static void landed(struct libusb_transfer *transfer) {
     flying++;
 }
 
+/// The first of our devices, or the one with this serial number.
+static void find(const char *serial) {
+    libusb_device **all;
+    ssize_t count = libusb_get_device_list(NULL, &all);
+    for (ssize_t i = 0; i < count && !device; i++) {
+        struct libusb_device_descriptor of;
+        unsigned char text[64] = "";
+        if (libusb_get_device_descriptor(all[i], &of) < 0 || of.idVendor != 0x1209 || of.idProduct != 1 || libusb_open(all[i], &device) < 0) continue;
+        if (serial) libusb_get_string_descriptor_ascii(device, of.iSerialNumber, text, sizeof text);
+        if (serial && strcmp(serial, (char *)text)) libusb_close(device), device = NULL;
+    }
+    libusb_free_device_list(all, 1);
+    if (!device) must(LIBUSB_ERROR_NO_DEVICE, "open");
+}
+
 int main(int count, char **words) {
-    if (count != 4 || strlen(words[1]) != 32) return 64;
+    if (count < 4 || count > 5 || strlen(words[1]) != 32) return 64;
     unsigned char hello[24] = {'Q', 'D', 'A', 'T', 1, 0, 0, 0}, welcome[1024];
     for (int i = 0; i < 16; i++) { unsigned byte; sscanf(words[1] + 2 * i, "%2x", &byte); hello[8 + i] = byte; }
     seconds = atof(words[2]), first = strtoull(words[3], NULL, 10);
     must(libusb_init(NULL), "libusb");
-    device = libusb_open_device_with_vid_pid(NULL, 0x1209, 1);
-    if (!device) must(LIBUSB_ERROR_NO_DEVICE, "open");
+    find(count == 5 ? words[4] : NULL);
     must(libusb_claim_interface(device, 1), "claim");
     must(libusb_set_interface_alt_setting(device, 1, 0), "setting");
     int moved = 0;

@@ -18,6 +18,8 @@ public actor ManagedModule {
     private var generation = 0
     /// Listens for the plug of a device that is known by its serial number.
     private var plugTask: Task<Void, Never>?
+    /// A plug that came while an attempt was under way: the attempt may have been too early for it.
+    private var hasPlugWaiting = false
     private var listeners: [Int: AsyncStream<ModuleEvent>.Continuation] = [:]
     private var waiters: [Int: CheckedContinuation<any QKDModule, any Error>] = [:]
     private var nextID = 0
@@ -104,6 +106,7 @@ public actor ManagedModule {
     private func note(_ change: AttachmentChange) {
         switch (change.kind, machine.phase) {
         case (.plugged, .waiting), (.changed, .waiting): perform(.retry)
+        case (.plugged, .opening), (.changed, .opening): hasPlugWaiting = true
         case (.unplugged, .open): perform(.lost(reason: "\(address) is unplugged"))
         default: break
         }
@@ -166,6 +169,7 @@ public actor ManagedModule {
 
     private func open(_ mine: Int) async {
         guard mine == generation else { return }
+        hasPlugWaiting = false
         do {
             let module = try await opener()
             guard mine == generation else { return module.close() }
@@ -177,6 +181,7 @@ public actor ManagedModule {
         } catch {
             guard mine == generation else { return }
             perform(.openFailed(reason: "\(error)", needsPerson: Self.needsPerson(error)))
+            if hasPlugWaiting { perform(.retry) }
         }
     }
 

@@ -1,7 +1,9 @@
 // Symbols over bulk-IN: large transfers, several in flight, read as a stream of bytes.
 //
 // The device sends a frame as one transfer that a short packet ends; the buffers here hold a whole frame and one packet more,
-// so each frame is one URB and one copy. Buffers come back in the order in which they were submitted.
+// so each frame is one URB and one copy. Buffers come back in the order in which they were submitted. Whenever one lands, libusb's
+// own thread submits a spare one in its place: the bus never waits for whoever reads. Messages go the same way: what is
+// said while one is on its way goes with the next, so nobody waits for the bus to say something.
 
 import CUSB
 import Dispatch
@@ -27,184 +29,225 @@ struct USBLayout: Sendable {
 package final class USBStream: ByteLine {
     /// Room for frames on the way: usbfs gives 16 MiB to all devices together.
     private static let roomInFlight = 4 << 20
-
-    private struct State {
-        /// Every buffer that libusb has, oldest first.
-        var flying: [Slot] = []
-        /// Being read.
-        var current: (slot: Slot, position: Int)?
-        var isClosed = false
-        /// The claim on the handle, until the last buffer has come back.
-        var guest: USBHandle.Guest?
-    }
-
-    /// One buffer and its transfer.
-    private final class Slot: @unchecked Sendable {
-        // Touched by libusb while it flies, by the reader otherwise.
-        let raw: UnsafeMutablePointer<libusb_transfer>
-        let buffer: UnsafeMutableRawBufferPointer
-        let landed: DispatchSemaphore
-        let isFlying = Atomic<Bool>(false)
-
-        init(_ raw: UnsafeMutablePointer<libusb_transfer>, bytes: Int, landed: DispatchSemaphore) {
-            self.raw = raw
-            self.landed = landed
-            buffer = .allocate(byteCount: bytes, alignment: 4096)
-        }
-
-        deinit {
-            libusb_free_transfer(raw)
-            buffer.deallocate()
-        }
-    }
+    /// Room for messages on the way.
+    private static let roomForMessages = 4096
 
     package let name: String
-    private let handle: USBHandle
-    private let layout: USBLayout.Symbols
-    private let state = Mutex(State())
-    /// One signal for each buffer that lands, and one at the end.
-    private let landed = DispatchSemaphore(value: 0)
+    private let traffic: Traffic
+    /// Being read.
+    private let current = Mutex<(slot: USBSlot, position: Int)?>(nil)
 
     package var bytesPerSecond: Int? { nil }
 
     /// Selects the interface's setting again, which begins a data connection anew, and submits the buffers.
     /// - Parameter frameBytes: of one frame with its header.
     init(handle: USBHandle, layout: USBLayout.Symbols, frameBytes: Int) throws {
-        self.name = handle.name
-        self.handle = handle
-        self.layout = layout
+        name = handle.name
+        traffic = Traffic(handle, layout)
         try handle.resetInterface(layout.interface, endpoints: [layout.bulkOut, layout.bulkIn])
-        let guest = try handle.attach { [weak self] in self?.close() }
-        state.withLock { $0.guest = guest }
+        try traffic.attach()
         let packets = max(frameBytes, 16_384) / layout.packet + 2
         let bytes = packets * layout.packet
-        let count = min(16, max(2, Self.roomInFlight / bytes))
-        for _ in 0..<count {
-            guard let raw = libusb_alloc_transfer(0) else { throw TransportError.cannotOpen(name, reason: "out of memory") }
-            do { try launch(Slot(raw, bytes: bytes, landed: landed)) } catch {
-                close()
-                throw error
-            }
+        do { try traffic.begin(buffers: min(16, max(2, Self.roomInFlight / bytes)), bytes: bytes, messages: Self.roomForMessages) } catch {
+            traffic.close()
+            throw error
         }
     }
 
     deinit { close() }
 
-    private func launch(_ slot: Slot) throws {
-        let code: Int32 = try state.withLock { state in
-            guard !state.isClosed, let guest = state.guest else { throw TransportError.closed(name, reason: "closed on this side") }
-            slot.raw.pointee.dev_handle = guest.handle
-            slot.raw.pointee.endpoint = layout.bulkIn
-            slot.raw.pointee.type = UInt8(LIBUSB_TRANSFER_TYPE_BULK.rawValue)
-            slot.raw.pointee.timeout = 0
-            slot.raw.pointee.buffer = slot.buffer.baseAddress?.assumingMemoryBound(to: UInt8.self)
-            slot.raw.pointee.length = Int32(slot.buffer.count)
-            // The callback's own, until it is over: the stream may be gone by then.
-            let kept = Unmanaged.passRetained(slot)
-            slot.raw.pointee.user_data = kept.toOpaque()
-            slot.raw.pointee.callback = { raw in
-                guard let data = raw?.pointee.user_data else { return }
-                let slot = Unmanaged<Slot>.fromOpaque(data).takeRetainedValue()
-                let landed = slot.landed
-                slot.isFlying.store(false, ordering: .releasing)
-                landed.signal()
-            }
-            slot.isFlying.store(true, ordering: .relaxed)
-            let code = libusb_submit_transfer(slot.raw)
-            guard code == 0 else {
-                slot.isFlying.store(false, ordering: .relaxed)
-                kept.release()
-                return code
-            }
-            state.flying.append(slot)
-            return code
-        }
-        if code == LIBUSB_ERROR_NO_DEVICE.rawValue { throw handle.gone() }
-        guard code == 0 else { throw TransportError.closed(name, reason: "a transfer was refused: \(USBContext.words(code))") }
-    }
-
-    // MARK: - ByteLine
-
-    package func write(_ bytes: UnsafeRawBufferPointer, _ patience: Patience) throws {
-        var copy = Array(bytes)
-        let outcome = try copy.withUnsafeMutableBytes { try handle.transfer(.bulk, endpoint: layout.bulkOut, $0, patience) }
-        switch outcome {
-        case .completed: return
-        case .stalled: throw TransportError.closed(name, reason: "the symbol interface halted: its token is void")
-        case .timedOut: throw TransportError.timedOut(name, doing: "sending")
-        }
-    }
+    /// Hands the bytes over; a device that does not take them shows in a later call.
+    package func write(_ bytes: UnsafeRawBufferPointer, _ patience: Patience) throws { try traffic.send(bytes, patience) }
 
     package func read(into buffer: UnsafeMutableRawBufferPointer, _ patience: Patience) throws -> Int {
         while true {
-            if let current = state.withLock({ $0.current }) {
-                let count = try drain(current.slot, current.position, buffer)
-                if count > 0 { return count }
-                continue
+            let (slot, position) = try current.withLock { $0 } ?? (traffic.next(patience), 0)
+            let count = min(buffer.count, slot.count - position)
+            if count > 0 { buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: slot.buffer[position..<(position + count)])) }
+            if position + count < slot.count {
+                current.withLock { $0 = (slot, position + count) }
+                return count
             }
-            try nextSlot(patience)
-        }
-    }
-
-    /// - Returns: 0 where the buffer was at its end; it flies again.
-    private func drain(_ slot: Slot, _ position: Int, _ target: UnsafeMutableRawBufferPointer) throws -> Int {
-        let length = Int(slot.raw.pointee.actual_length)
-        let count = min(target.count, length - position)
-        if count > 0 { target.copyMemory(from: UnsafeRawBufferPointer(rebasing: slot.buffer[position..<(position + count)])) }
-        guard position + count == length else {
-            state.withLock { $0.current = (slot, position + count) }
-            return count
-        }
-        state.withLock { $0.current = nil }
-        try launch(slot)
-        return count
-    }
-
-    private func nextSlot(_ patience: Patience) throws {
-        do { try patience.cancellation.whenCancelled { [landed] in landed.signal() } } catch { throw error }
-        while true {
-            if patience.cancellation.isCancelled { throw CancellationError() }
-            let slot: Slot? = try state.withLock { state in
-                if state.isClosed { throw TransportError.closed(name, reason: "closed on this side") }
-                guard let first = state.flying.first, !first.isFlying.load(ordering: .acquiring) else { return nil }
-                return state.flying.removeFirst()
-            }
-            if let slot {
-                try check(slot)
-                state.withLock { $0.current = (slot, 0) }
-                return
-            }
-            if landed.wait(timeout: .now() + (patience.deadline - .now).dispatchInterval) == .timedOut, patience.isOver {
-                throw TransportError.timedOut(name, doing: "waiting for symbols")
-            }
-        }
-    }
-
-    private func check(_ slot: Slot) throws {
-        switch slot.raw.pointee.status {
-        case LIBUSB_TRANSFER_COMPLETED: return
-        case LIBUSB_TRANSFER_NO_DEVICE: throw handle.gone()
-        case LIBUSB_TRANSFER_STALL: throw TransportError.closed(name, reason: "the symbol interface halted: its token is void")
-        case LIBUSB_TRANSFER_OVERFLOW: throw TransportError.malformed(name, reason: "a packet is longer than there is room for")
-        case LIBUSB_TRANSFER_CANCELLED: throw TransportError.closed(name, reason: "closed on this side")
-        default: throw TransportError.closed(name, reason: "a transfer failed: unplugged, or a bad cable")
+            current.withLock { $0 = nil }
+            traffic.recycle(slot)
+            if count > 0 { return count }
         }
     }
 
     package func clear(_ patience: Patience) throws -> Bool { false }
+    package func close() { traffic.close() }
+}
 
-    package func close() {
+/// The transfers of one stream, shared with libusb's thread.
+private final class Traffic: Sendable {
+    private struct State {
+        /// Buffers that libusb has or had and nobody has read, oldest first.
+        var arriving: [USBSlot] = []
+        var spare: [USBSlot] = []
+        /// How many libusb has, and how many it should have.
+        var inFlight = 0, wanted = 0
+        var message: USBSlot?
+        /// Said while a message is on its way.
+        var unsent: [UInt8] = []
+        var sentAt = ContinuousClock.now
+        /// Why nothing more will come.
+        var failure: TransportError?
+        var isClosed = false
+        /// The claim on the handle, until the last buffer has come back.
+        var guest: USBHandle.Guest?
+    }
+
+    private let handle: USBHandle
+    private let layout: USBLayout.Symbols
+    private let state = Mutex(State())
+    /// One signal for each buffer that lands, and one at the end.
+    private let landed = DispatchSemaphore(value: 0)
+
+    init(_ handle: USBHandle, _ layout: USBLayout.Symbols) {
+        self.handle = handle
+        self.layout = layout
+    }
+
+    func attach() throws {
+        let guest = try handle.attach { [weak self] in self?.close() }
+        state.withLock { $0.guest = guest }
+    }
+
+    /// - Parameters:
+    ///   - buffers: of `bytes` each, in flight; as many again are spare.
+    ///   - messages: bytes of messages at a time.
+    func begin(buffers: Int, bytes: Int, messages: Int) throws {
+        let made = (0..<(2 * buffers)).compactMap { _ in USBSlot(bytes: bytes) { [weak self] in self?.arrived($0) } }
+        let message = USBSlot(bytes: messages) { [weak self] in self?.sent($0) }
+        guard made.count == 2 * buffers, let message else { throw TransportError.cannotOpen(handle.name, reason: "out of memory") }
+        try state.withLock { state in
+            (state.spare, state.message, state.wanted) = (made, message, buffers)
+            fill(&state)
+            if let failure = state.failure { throw failure }
+        }
+    }
+
+    // MARK: Buffers
+
+    /// Gives libusb what it should have. - A submission that fails ends the stream.
+    private func fill(_ state: inout State) {
+        guard !state.isClosed, state.failure == nil, let guest = state.guest else { return }
+        while state.inFlight < state.wanted, let slot = state.spare.popLast() {
+            let code = slot.launch(guest.handle, endpoint: layout.bulkIn, count: slot.buffer.count)
+            guard code == 0 else {
+                state.spare.append(slot)
+                return state.failure = refusal(code)
+            }
+            state.inFlight += 1
+            state.arriving.append(slot)
+        }
+    }
+
+    private func refusal(_ code: Int32) -> TransportError {
+        if code == LIBUSB_ERROR_NO_DEVICE.rawValue { return handle.gone() }
+        return .closed(handle.name, reason: "a transfer was refused: \(USBContext.words(code))")
+    }
+
+    /// On libusb's thread.
+    private func arrived(_ slot: USBSlot) {
+        state.withLock { state in
+            slot.isFlying = false
+            state.inFlight -= 1
+            if slot.status == LIBUSB_TRANSFER_COMPLETED { fill(&state) }
+        }
+        landed.signal()
+    }
+
+    /// The oldest buffer, once it is there.
+    func next(_ patience: Patience) throws -> USBSlot {
+        try patience.cancellation.whenCancelled { [landed] in landed.signal() }
+        while true {
+            if patience.cancellation.isCancelled { throw CancellationError() }
+            let slot: USBSlot? = try state.withLock { state in
+                if state.isClosed { throw TransportError.closed(handle.name, reason: "closed on this side") }
+                if let first = state.arriving.first, !first.isFlying { return state.arriving.removeFirst() }
+                if let failure = state.failure { throw failure }
+                return nil
+            }
+            if let slot {
+                if let failure = failure(slot.status) { throw failure }
+                return slot
+            }
+            if landed.wait(timeout: .now() + (patience.deadline - .now).dispatchInterval) == .timedOut, patience.isOver {
+                throw TransportError.timedOut(handle.name, doing: "waiting for symbols")
+            }
+        }
+    }
+
+    /// It has been read.
+    func recycle(_ slot: USBSlot) {
+        state.withLock { state in
+            state.spare.append(slot)
+            fill(&state)
+        }
+    }
+
+    private func failure(_ status: libusb_transfer_status) -> TransportError? {
+        switch status {
+        case LIBUSB_TRANSFER_COMPLETED: nil
+        case LIBUSB_TRANSFER_NO_DEVICE: handle.gone()
+        case LIBUSB_TRANSFER_STALL: .closed(handle.name, reason: "the symbol interface halted: its token is void")
+        case LIBUSB_TRANSFER_OVERFLOW: .malformed(handle.name, reason: "a packet is longer than there is room for")
+        case LIBUSB_TRANSFER_CANCELLED: .closed(handle.name, reason: "closed on this side")
+        default: .closed(handle.name, reason: "a transfer failed: unplugged, or a bad cable")
+        }
+    }
+
+    // MARK: Messages
+
+    func send(_ bytes: UnsafeRawBufferPointer, _ patience: Patience) throws {
+        try state.withLock { state in
+            if state.isClosed { throw TransportError.closed(handle.name, reason: "closed on this side") }
+            if let failure = state.failure { throw failure }
+            guard let message = state.message, state.unsent.count + bytes.count <= message.buffer.count else {
+                throw TransportError.timedOut(handle.name, doing: "sending")
+            }
+            // Five seconds, as `DataConnection` has them, without a word taken.
+            if message.isFlying, .now - state.sentAt > .seconds(5) { throw TransportError.timedOut(handle.name, doing: "sending") }
+            state.unsent += bytes
+            post(&state)
+            if let failure = state.failure { throw failure }
+        }
+    }
+
+    /// Sends what is to be said, unless something is on its way.
+    private func post(_ state: inout State) {
+        guard !state.isClosed, state.failure == nil, let guest = state.guest else { return }
+        guard let message = state.message, !message.isFlying, !state.unsent.isEmpty else { return }
+        message.buffer.copyBytes(from: state.unsent)
+        state.sentAt = .now
+        let code = message.launch(guest.handle, endpoint: layout.bulkOut, count: state.unsent.count)
+        state.unsent.removeAll(keepingCapacity: true)
+        if code != 0 { state.failure = refusal(code) }
+    }
+
+    /// On libusb's thread.
+    private func sent(_ message: USBSlot) {
+        state.withLock { state in
+            message.isFlying = false
+            if let failure = failure(message.status) { state.failure = state.failure ?? failure } else { post(&state) }
+        }
+        landed.signal()
+    }
+
+    // MARK: End
+
+    func close() {
         let (flying, guest) = state.withLock { state in
             defer {
                 state.isClosed = true
-                state.flying = []
-                state.guest = nil
+                (state.arriving, state.spare, state.message, state.guest) = ([], [], nil, nil)
             }
-            return (state.flying, state.guest)
+            return ((state.arriving + [state.message].compactMap { $0 }).filter(\.isFlying), state.guest)
         }
         // Newest first: nothing must land in a later buffer while an earlier one is taken back.
-        for slot in flying.reversed() where slot.isFlying.load(ordering: .acquiring) { libusb_cancel_transfer(slot.raw) }
-        for slot in flying { while slot.isFlying.load(ordering: .acquiring) { _ = landed.wait(timeout: .now() + .milliseconds(20)) } }
+        for slot in flying.reversed() { slot.cancel() }
+        for slot in flying { while state.withLock({ _ in slot.isFlying }) { _ = landed.wait(timeout: .now() + .milliseconds(20)) } }
         landed.signal()
         if let guest { handle.detach(guest) }
     }
