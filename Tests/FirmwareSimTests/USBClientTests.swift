@@ -26,7 +26,7 @@ import Testing
             let ended = try await run(python, ["-B", "\(Self.clients)/\(client)", "127.0.0.1", port] + serials)
             #expect(ended.status == 0, "\(ended.output)")
             for serial in serials { #expect(ended.output.contains(serial)) }
-            print("USB ring 1, \(client):\n\(ended.output)")
+            for line in ended.output.split(separator: "\n") { print("ring 1 right: \(client), no kernel: \(line)") }
         } catch {
             await server.stop()
             throw error
