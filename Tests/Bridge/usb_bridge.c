@@ -11,6 +11,7 @@
 //   halt N ENDPOINT            the device halts an endpoint (hexadecimal)
 //   freeze N MS                the bus brings nothing for so long
 //   stranger                   somebody else's adapter comes: any open of it is counted
+//   lines                      serial lines come: two of ours, one that a site's rule gives to a device, two of somebody else
 //   state N                    "plugged= driver= claims= transfers= node="
 //   opened                     how often the stranger's node was spoken to
 //
@@ -561,6 +562,30 @@ static void set_mode(Device *device, int mode) {
     g_free(root);
 }
 
+/// A USB device with a tty, as udev's database has it after the rules. `rule`: what a site's own rule says of it.
+static void add_line(int port, const char *tty, const char *vendor, const char *product, const char *name, const char *serial, const char *rule) {
+    char text[1200];
+    snprintf(text, sizeof text,
+             "P: /devices/pci0000:00/0000:00:14.0/usb1/1-%d\nE: DEVTYPE=usb_device\nE: SUBSYSTEM=usb\nA: idVendor=%s\nA: idProduct=%s\nA: bcdDevice=0100\n"
+             "A: product=%s\nA: serial=%s\nA: manufacturer=%s\n\n"
+             "P: /devices/pci0000:00/0000:00:14.0/usb1/1-%d/1-%d:1.0\nE: DEVTYPE=usb_interface\nE: SUBSYSTEM=usb\n\n"
+             "P: /devices/pci0000:00/0000:00:14.0/usb1/1-%d/1-%d:1.0/tty/%s\nN: %s\nE: DEVNAME=/dev/%s\nE: SUBSYSTEM=tty\n%s",
+             port, vendor, product, name, serial, "Somebody", port, port, port, port, tty, tty, tty, rule);
+    GError *error = NULL;
+    if (!umockdev_testbed_add_from_string(bed, text, &error)) {
+        fprintf(stderr, "usb_bridge: %s\n", error->message);
+        exit(99);
+    }
+}
+
+static void add_lines(void) {
+    add_line(10, "ttyACM0", "1209", "0002", "CVTX-1", "ACM-TX-1", "");
+    add_line(11, "ttyUSB0", "0403", "6001", "SDQKD CVRX-1", "FTDI-RX-1", "");
+    add_line(12, "ttyUSB1", "10c4", "ea60", "CP2102 USB to UART", "0001", "E: QKD_SERIAL=SITE-RX-1\nE: QKD_ROLE=RECEIVER\n");
+    add_line(13, "ttyUSB2", "0403", "6001", "FT232R USB UART", "A10K9XYZ", "");
+    add_line(14, "ttyACM1", "1209", "0002", "Toaster", "TOASTER-1", "");
+}
+
 static const unsigned char hub_descriptors[] = {18, 1, 0, 2, 9, 0, 1, 64, 0x6b, 0x1d, 2, 0, 1, 2, 3, 2, 1, 1,
                                                 9, 2, 25, 0, 1, 1, 0, 0xe0, 0, 9, 4, 0, 0, 1, 9, 0, 0, 0, 7, 5, 0x81, 3, 4, 0, 12};
 
@@ -608,6 +633,8 @@ static void obey(const char *line, char *reply, size_t room) {
                  "A: speed=480\nA: idVendor=1209\nA: idProduct=0001\nA: bcdDevice=0100\nA: serial=STRANGER\nA: product=Toaster\nA: manufacturer=Somebody\n",
                  devices[0].descriptors, devices[0].descriptor_length, handler);
         umockdev_testbed_uevent(bed, HUB "/1-9", "add");
+    } else if (!strcmp(word, "lines")) {
+        add_lines();
     } else if (!strcmp(word, "opened")) {
         snprintf(reply, room, "%ld", stranger_calls);
     } else if (!strcmp(word, "state")) {
