@@ -4,6 +4,7 @@
 //   GET  /links/:id           LinkStatus
 //   GET  /links/:id/plan      LinkPlan                   what the link was asked to be
 //   GET  /links/:id/blocks    [LinkBlock], newest last; ?limit=N the newest N
+//   POST /links/:id/check     LinkPlan -> LinkPlan       whether such a link could be prepared, also in place of the one that runs
 //   POST /links/:id/prepare   LinkPlan -> LinkStatus     a link that the configuration file does not have; checked, not running
 //   POST /links/:id/commit    LinkStatus                 a prepared link starts
 //   POST /links/:id/enable    LinkStatus
@@ -29,6 +30,7 @@ public enum LinkRoutes {
     public static let link = "/links/:id"
     public static let plan = "/links/:id/plan"
     public static let blocks = "/links/:id/blocks"
+    public static let check = "/links/:id/check"
     public static let prepare = "/links/:id/prepare"
     public static let commit = "/links/:id/commit"
     public static let enable = "/links/:id/enable"
@@ -78,6 +80,10 @@ public struct LinkDevice: Codable, Sendable, Equatable {
     public var symbolRateHz: Double?
     /// Transmitters: the names of its optical paths.
     public var paths: [String] = []
+    /// Shortest and longest wavelength of its carrier, nm.
+    public var wavelengths: [Double]?
+    /// What its optical spectrum analyser saw last; absent where it has none.
+    public var spectrum: LinkSpectrum?
     /// Links that use it.
     public var links: [LinkID] = []
 
@@ -91,6 +97,36 @@ public struct LinkDevice: Codable, Sendable, Equatable {
         self.reason = reason
         self.serial = serial
         self.emulated = emulated
+    }
+}
+
+/// An optical spectrum in a few figures.
+public struct LinkSpectrum: Codable, Sendable, Equatable {
+    public struct Peak: Codable, Sendable, Equatable {
+        /// Number of the grid channel (ITU-T G.694.1, 100 GHz).
+        public var channel: Int
+        /// dBm, over the channel.
+        public var power: Double
+
+        public init(channel: Int, power: Double) {
+            self.channel = channel
+            self.power = power
+        }
+    }
+
+    public var measured: Date
+    /// dBm, over the whole span.
+    public var totalPower: Double
+    /// dBm per resolution bandwidth (.1 nm), where no channel is occupied.
+    public var noiseFloor: Double
+    /// Occupied channels.
+    public var peaks: [Peak]
+
+    public init(measured: Date, totalPower: Double, noiseFloor: Double, peaks: [Peak]) {
+        self.measured = measured
+        self.totalPower = totalPower
+        self.noiseFloor = noiseFloor
+        self.peaks = peaks
     }
 }
 
@@ -350,6 +386,8 @@ public struct LinkPlan: Codable, Sendable, Equatable {
     public var role: DeviceRole
     public var device: String
     public var path: String?
+    /// Number of the grid channel of the quantum signal; absent: as the device is set.
+    public var gridChannel: Int?
     public var lossDB: Double?
     /// A reconciliation code's name, or `auto`: the two ends choose.
     public var code: String

@@ -83,6 +83,10 @@ public actor Agent {
         }
     }
 
+    /// The file of access rules was read again.
+    /// - Parameter problem: why the old rules stay in force; nil where the new ones are.
+    public func noteAccessRules(problem: String?) async { await take(.accessRules(problem: problem)) }
+
     private var sentence: String {
         let active = model.links.values.count { $0.told == .active }
         return "\(model.status): \(model.interfaces.count) interfaces, \(active) of \(model.links.count) links active"
@@ -111,6 +115,9 @@ public actor Agent {
         }
         do {
             await take(.store(try await store.status(), try await store.applications()), since: quiet)
+            for id in model.applicationsWithoutAccount {
+                if let whole = try? await store.application(id) { await take(.account(whole)) }
+            }
             if !reconciled.store {
                 reconciled.store = true
                 await target.reconcile(model.desired, linkService: false)
@@ -155,6 +162,7 @@ public actor Agent {
         do {
             let configuration = try DesiredConfiguration(parsing: text)
             await target.note(peers: configuration.peers)
+            await target.note(running: configuration)
             await take(.configuration(configuration))
         } catch {
             logger.error("the running configuration cannot be read: \(error)")

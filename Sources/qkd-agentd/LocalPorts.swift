@@ -46,6 +46,9 @@ struct LocalLinkService: LinkServicePort {
     func plan(of link: LinkID) async throws(ServiceProblem) -> LinkPlan {
         try await asking { try await client.get(place(LinkRoutes.plan, link.rawValue)) }
     }
+    func check(_ link: LinkID, _ plan: LinkPlan) async throws(ServiceProblem) {
+        let _: LinkPlan = try await asking { try await client.post(place(LinkRoutes.check, link.rawValue), plan) }
+    }
     func prepare(_ link: LinkID, _ plan: LinkPlan) async throws(ServiceProblem) {
         let _: LinkStatus = try await asking { try await client.post(place(LinkRoutes.prepare, link.rawValue), plan) }
     }
@@ -73,6 +76,9 @@ struct LocalStore: StoreServicePort {
     func status() async throws(ServiceProblem) -> StoreStatus { try await asking { try await client.get(StoreRoutes.status) } }
     func applications() async throws(ServiceProblem) -> [StoreApplication] {
         try await asking { try await client.get(StoreRoutes.applications) }
+    }
+    func application(_ id: UUID) async throws(ServiceProblem) -> StoreApplication {
+        try await asking { try await client.get(place(StoreRoutes.application, id.uuidString)) }
     }
     func add(_ peer: StorePeerPlan) async throws(ServiceProblem) {
         let _: StorePeerStatus = try await asking { try await client.post(StoreRoutes.peers, peer) }

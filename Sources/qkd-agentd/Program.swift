@@ -105,7 +105,22 @@ struct Program: AsyncParsableCommand {
                 supervision.up("agent")
             }
         }
-        try await Daemon.run([work, face], logger: logger)
+        let rules = Work { await Self.followRules(server.access, agent, logger) }
+        try await Daemon.run([work, face, rules], logger: logger)
         logger.info("stopped")
+    }
+
+    /// The file of access rules is looked at every two seconds. What became of a change is a line of the log and a notification.
+    private static func followRules(_ access: AccessList, _ agent: Agent, _ logger: Logger) async {
+        while (try? await Task.sleep(for: .seconds(2))) != nil {
+            do {
+                guard try access.reloadIfChanged().isRead else { continue }
+                logger.notice("access rules were read again", metadata: ["clients": "\(access.current.clients.count)"])
+                await agent.noteAccessRules(problem: nil)
+            } catch {
+                logger.error("the old access rules stay in force: \(error)")
+                await agent.noteAccessRules(problem: "\(error)")
+            }
+        }
     }
 }

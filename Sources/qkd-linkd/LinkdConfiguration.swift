@@ -42,6 +42,8 @@ struct LinkdConfiguration: Decodable, Sendable {
         var role: DeviceRole
         var device: String
         var path: String?
+        /// Of the DWDM grid with 100 GHz; absent: as the device is set.
+        var grid_channel: Int?
         var loss_db: Double?
         /// A code's name; absent or `auto`: the two ends choose.
         var code: String?
@@ -91,21 +93,21 @@ struct LinkdConfiguration: Decodable, Sendable {
     }
 
     private func link(_ link: Link) -> LinkServiceConfiguration.Link {
-        .init(
-            settings: LinkSettings(
-                identity: LinkIdentity(node: node, peer: link.peer, link: link.id, role: link.role), path: link.path ?? "",
-                loss: Decibels(link.loss_db ?? 6), code: link.code ?? LinkSettings.automatic, efficiency: link.efficiency?.number,
-                variance: link.variance?.number, blockSymbols: link.block_symbols, slotSymbols: link.slot_symbols, weight: link.weight ?? 1,
-                epsilon: link.epsilon ?? 1e-10,
-                calibrationRatio: link.calibration_ratio ?? 0.5,
-                driftAllowance: link.drift_allowance ?? 0), device: link.device)
+        var settings = LinkSettings(
+            identity: LinkIdentity(node: node, peer: link.peer, link: link.id, role: link.role), path: link.path ?? "",
+            loss: Decibels(link.loss_db ?? 6), code: link.code ?? LinkSettings.automatic, efficiency: link.efficiency?.number,
+            variance: link.variance?.number, blockSymbols: link.block_symbols, slotSymbols: link.slot_symbols, weight: link.weight ?? 1,
+            epsilon: link.epsilon ?? 1e-10, calibrationRatio: link.calibration_ratio ?? 0.5, driftAllowance: link.drift_allowance ?? 0)
+        settings.gridChannel = link.grid_channel
+        return .init(settings: settings, device: link.device)
     }
 
     /// A link that somebody asks for at run time.
     func link(_ id: LinkID, _ plan: LinkPlan) -> LinkServiceConfiguration.Link {
         link(
             Link(
-                id: id, peer: plan.peer, role: plan.role, device: plan.device, path: plan.path, loss_db: plan.lossDB, code: plan.code,
+                id: id, peer: plan.peer, role: plan.role, device: plan.device, path: plan.path, grid_channel: plan.gridChannel,
+                loss_db: plan.lossDB, code: plan.code,
                 efficiency: .init(plan.efficiency), variance: .init(plan.variance), block_symbols: plan.blockSymbols,
                 slot_symbols: plan.slotSymbols, weight: plan.weight,
                 epsilon: plan.epsilon, calibration_ratio: plan.calibrationRatio, drift_allowance: plan.driftAllowance))

@@ -21,6 +21,11 @@ struct LocalFace: Sendable {
             return blocks.suffix(limit ?? blocks.count).map { LinkBlock($0, withAccounting: true) }
         }
         routes.get(LinkRoutes.devices) { _ in await devices() }
+        routes.post(LinkRoutes.check) { (plan: LinkPlan, request: LocalRequest) in
+            let id = try id(request)
+            try await refusing { try await service.tryOut(file.link(id, plan)) }
+            return plan
+        }
         routes.post(LinkRoutes.prepare) { (plan: LinkPlan, request: LocalRequest) in
             let id = try id(request)
             try await refusing { try await service.prepare(file.link(id, plan)) }
@@ -181,6 +186,12 @@ extension LinkDevice {
             emulated: view.emulated)
         (maker, model, firmware) = (view.maker, view.model, view.firmware)
         (symbolRateHz, paths, self.links) = (view.symbolRate, view.paths, links)
+        wavelengths = view.wavelengths
+        spectrum = view.spectrum.map { spectrum in
+            LinkSpectrum(
+                measured: spectrum.measured, totalPower: spectrum.totalPower, noiseFloor: spectrum.noiseFloor,
+                peaks: spectrum.peaks.map { .init(channel: $0.channel.number, power: $0.power) })
+        }
     }
 }
 
@@ -192,7 +203,7 @@ extension LinkPlan {
             path: settings.path.isEmpty ? nil : settings.path,
             lossDB: settings.loss.value, code: settings.code, efficiency: settings.efficiency, blockSymbols: settings.blockSymbols,
             slotSymbols: settings.slotSymbols, weight: settings.weight, epsilon: settings.epsilon)
-        variance = settings.variance
+        (variance, gridChannel) = (settings.variance, settings.gridChannel)
         (calibrationRatio, driftAllowance) = (settings.calibrationRatio, settings.driftAllowance)
     }
 }

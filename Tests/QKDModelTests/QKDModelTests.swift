@@ -54,6 +54,27 @@ struct UnitTests {
     }
 }
 
+@Suite("Grid channels")
+struct GridChannelTests {
+    @Test(
+        "ITU-T G.694.1: channel 34 is 193.4 THz, 1550.12 nm",
+        arguments: [(17, 191.7e12, 1563.863), (34, 193.4e12, 1550.116), (60, 196e12, 1529.553)])
+    func places(number: Int, hertz: Double, nanometres: Double) {
+        let channel = GridChannel(number)
+        #expect(channel.frequency == hertz)
+        #expect(abs(channel.wavelength - nanometres) < 0.001)
+        #expect(GridChannel.nearest(nanometres: nanometres + 0.3) == channel)
+    }
+
+    @Test("A range of wavelengths holds the channels whose middle lies in it")
+    func ranges() {
+        #expect(GridChannel.numbers(between: 1528, and: 1568) == 12...61)
+        #expect(GridChannel.numbers(between: 1550.1, and: 1550.2) == 34...34)
+        #expect(GridChannel.numbers(between: 1550.2, and: 1550.3) == nil)
+        #expect(GridChannel.numbers(between: 1568, and: 1528) == nil)
+    }
+}
+
 @Suite("Randomness")
 struct RandomnessTests {
     @Test("The kernel's bytes fill any length and never come twice", arguments: [1, 255, 256, 257, 5000])

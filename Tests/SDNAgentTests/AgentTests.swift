@@ -203,9 +203,147 @@ private final class Bench: Sendable {
         }
         #expect(await bench.agent.status.refused == 0)
     }
+
+    @Test("terms that the link service refuses are refused before the link that runs is touched, with the datum's place")
+    func refusedTerms() async throws {
+        let bench = try Bench()
+        try await bench.work {
+            try await bench.connect()
+            let words = "the configuration cannot work: link \(low(linkID)): loss_db is 500.0: 0 to 100 are possible"
+            bench.links.change { $0.refusal["check"] = words }
+            let before = bench.links.calls
+            await #expect { try await bench.merge(#""phys_channel_att":"500.0""#) } throws: { error in
+                guard let error = error as? RESTCONFError else { return false }
+                return error.status == 400 && error.tag == .invalidValue && error.message == words
+                    && error.path?.hasSuffix("/qkd_link[qkdl_id='\(low(linkID))']/phys_channel_att") == true
+            }
+            #expect(bench.links.calls == before, "nothing was asked for")
+            #expect(try await bench.tree()["qkd_links"]["qkd_link"].array.first?["phys_channel_att"].string == "1.0")
+            bench.links.change { $0.refusal = [:] }
+            try await bench.merge(#""phys_channel_att":"2.0""#)
+            #expect(bench.links.calls.suffix(4) == ["check", "remove", "prepare", "commit"])
+        }
+    }
+
+    @Test("phys_wavelength reaches the link service; an interface says which channels it has, and what its analyser sees")
+    func wavelength() async throws {
+        let bench = try Bench()
+        try await bench.work {
+            try await bench.connect()
+            #expect(bench.links.parts.withLock { $0.plans.values.first?.gridChannel } == 34)
+            try await bench.merge(#""phys_wavelength":"35""#)
+            #expect(bench.links.parts.withLock { $0.plans.values.first?.gridChannel } == 35)
+            let seen = LinkSpectrum(measured: Date(), totalPower: -3.25, noiseFloor: -74.5, peaks: [.init(channel: 44, power: -9.125)])
+            bench.links.change {
+                ($0.status.devices[0].wavelengths, $0.status.devices[0].spectrum) = ([1528, 1568], seen)
+            }
+            #expect(
+                await eventually(within: .seconds(5)) {
+                    let interface = try? await bench.tree()["qkd_interfaces"]["qkd_interface"].array.first
+                    let spectrum = interface?["sdqkd-cv-qkd:cv-qkd"]["spectrum"]
+                    return interface?["qkdi_capabilities"]["wavelength_range"].string == "12-61"
+                        && spectrum?["total-power"].string == "-3.25"
+                        && spectrum?["peak"].array.first?["number"].string == "44"
+                        && spectrum?["peak"].array.first?["power"].string == "-9.125"
+                })
+        }
+        #expect(await bench.agent.status.refused == 0)
+    }
+
+    @Test("a coexistence plan agrees with itself and with the wavelengths of links")
+    func coexistence() async throws {
+        let bench = try Bench()
+        try await bench.work {
+            try await bench.connect()
+            func plan(_ quantum: Int, _ data: Int) -> String {
+                """
+                {"sdqkd-cv-qkd:fibre":[{"name":"BETA","channel":[
+                {"number":"\(quantum)","direction":"out","use":"quantum","qkdl_id":"\(low(linkID))"},
+                {"number":"\(data)","direction":"in","use":"classical"}]}]}
+                """
+            }
+            let place = "/sdqkd-cv-qkd:wdm-plan/fibre=BETA"
+            func refuses(_ path: String, _ body: () async throws -> Void) async {
+                await #expect { try await body() } throws: { error in
+                    (error as? RESTCONFError).map { $0.status == 400 && $0.tag == .invalidValue && $0.path?.hasSuffix(path) == true }
+                        ?? false
+                }
+            }
+            await refuses("/channel[number='34'][direction='out']/use") { try await bench.edit(.replace, place, plan(34, 34)) }
+            await refuses("/channel[number='40'][direction='out']/number") { try await bench.edit(.replace, place, plan(40, 44)) }
+            try await bench.edit(.replace, place, plan(34, 44))
+            await refuses("/phys_wavelength") { try await bench.merge(#""phys_wavelength":"35""#) }
+            #expect(bench.links.parts.withLock { $0.plans.values.first?.gridChannel } == 34)
+        }
+    }
+
+    @Test("intervals for accounting add up, also those that the store's snapshots no longer show and those of before a restart")
+    func accounting() async throws {
+        let bench = try Bench()
+        let (id, start) = (UUID(), Date(timeIntervalSince1970: (Date().timeIntervalSince1970 / 900).rounded(.down) * 900 - 900 * 30))
+        let all = (0..<30).map { index in
+            let from = start + 900 * Double(index)
+            return StoreConsumption(start: from, end: from + 900, bits: 256 * (index + 1), keys: index + 1)
+        }
+        bench.store.change { parts in
+            var application = StoreApplication(
+                id: id, appID: appID, server: SAEID(unchecked: "app-alpha"), client: SAEID(unchecked: "app-beta"),
+                peer: NodeID(unchecked: "beta"), servesServer: true, state: .registered, created: start, firstRequest: start,
+                lastRequest: Date())
+            application.consumedBits = all.reduce(0) { $0 + $1.bits }
+            application.consumption = Array(all.suffix(8))
+            parts.applications = [application]
+            parts.accounts[id] = all
+        }
+        try await bench.work {
+            try await bench.edit(
+                .create, "/qkd_applications",
+                #"{"etsi-qkd-sdn-node:qkd_app":[{"app_id":"\#(low(appID))","server_app_id":"app-alpha","client_app_id":["app-beta"]}]}"#)
+            #expect(
+                await eventually(within: .seconds(5)) {
+                    let application = try? await bench.tree()["qkd_applications"]["qkd_app"].array.first
+                    let bits = application?["app_statistics"]["statistics"].array.compactMap { $0["consumed_bits"].int } ?? []
+                    return bits.count == 30 && "\(bits.reduce(0, +))" == application?["sdqkd-cv-qkd:consumption"]["consumed-bits"].string
+                })
+        }
+    }
+
+    @Test("what became of the access rules is told: an alarm while their file is wrong, events")
+    func accessRules() async throws {
+        let bench = try Bench()
+        let began = Date() - 1
+        await bench.agent.noteAccessRules(problem: "rules.yaml:2: the role of 'a' is 'king'")
+        await bench.agent.noteAccessRules(problem: "rules.yaml:2: the role of 'a' is 'king'")
+        await bench.agent.noteAccessRules(problem: nil)
+        var told: [String] = []
+        for await note in try await bench.agent.streams.subscribe(from: began, until: Date()) {
+            let name = note.name.split(separator: ":").last ?? ""
+            told.append("\(name) \(JSON(parsing: note.contents)["link"]["message"].string ?? "-")")
+        }
+        #expect(
+            told == [
+                "alarm the old access rules stay in force: rules.yaml:2: the role of 'a' is 'king'",
+                "event over: the old access rules stay in force: rules.yaml:2: the role of 'a' is 'king'",
+                "event new access rules are in force",
+            ])
+    }
 }
 
 extension Bench {
+    /// With the device, the peer and the link.
+    fileprivate func connect() async throws {
+        appear()
+        #expect(await eventually(within: .seconds(5)) { await has("qkd_interfaces", "qkd_interface") })
+        try await edit(.create, "/sdqkd-cv-qkd:peers", Bench.peer)
+        try await edit(.create, "/qkd_links", link())
+    }
+
+    fileprivate func merge(_ members: String) async throws {
+        try await edit(
+            .merge, "/qkd_links/qkd_link=\(low(linkID))",
+            #"{"etsi-qkd-sdn-node:qkd_link":[{"qkdl_id":"\#(low(linkID))",\#(members)}]}"#)
+    }
+
     fileprivate func has(_ container: String, _ list: String) async -> Bool {
         guard let tree = try? await tree() else { return false }
         return !tree[container][list].array.isEmpty

@@ -34,6 +34,7 @@ final class FakeLinks: LinkServicePort {
         guard let plan = try call("plan", { $0.plans[link] }) else { throw .refused("there is no link \(link)") }
         return plan
     }
+    func check(_ link: LinkID, _ plan: LinkPlan) async throws(ServiceProblem) { try call("check") { _ in } }
     func prepare(_ link: LinkID, _ plan: LinkPlan) async throws(ServiceProblem) {
         try call("prepare") { parts in
             parts.plans[link] = plan
@@ -73,6 +74,7 @@ final class FakeStore: StoreServicePort {
             node: NodeID(unchecked: "alpha"), uptimeSeconds: 1, deliversEmulated: true, keySizeBits: 256, links: [], peers: [],
             applications: [], alarms: [])
         var applications: [StoreApplication] = []
+        var accounts: [UUID: [StoreConsumption]] = [:]
         var calls: [String] = []
         var refusal: [String: String] = [:]
         var isAway = false
@@ -94,6 +96,18 @@ final class FakeStore: StoreServicePort {
 
     func status() async throws(ServiceProblem) -> StoreStatus { try call("status") { $0.status } }
     func applications() async throws(ServiceProblem) -> [StoreApplication] { try call("status") { $0.applications } }
+    /// Unlike its snapshots, with all intervals.
+    func application(_ id: UUID) async throws(ServiceProblem) -> StoreApplication {
+        let found = try call("status") { parts in
+            parts.applications.first { $0.id == id }.map { application in
+                var whole = application
+                whole.consumption = parts.accounts[id] ?? application.consumption
+                return whole
+            }
+        }
+        guard let found else { throw .refused("there is no application \(id)") }
+        return found
+    }
     func add(_ peer: StorePeerPlan) async throws(ServiceProblem) {
         try call("add peer") {
             $0.status.peers.append(

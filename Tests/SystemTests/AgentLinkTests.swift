@@ -29,7 +29,8 @@ import Testing
         }
         try await measurementsAgree(bed)
         try await applicationIsAccounted(bed)
-        try await refusedChangeIsUndone(bed)
+        try await refusedChangeLeavesTheLinkAlone(bed)
+        try await wavelengthIsSet(bed)
         try await virtualLinkWaits(bed)
 
         let off = try await controller(bed, "disable", "alpha-beta")
@@ -100,19 +101,56 @@ import Testing
         #expect(refused.status == 400 && refused.answer["ietf-restconf:errors"]["error"][0]["error-tag"].text == "invalid-value")
     }
 
-    /// What the model allows and the link service does not: its words are the answer, and the link goes on as it was.
-    private func refusedChangeIsUndone(_ bed: AgentBed) async throws {
+    /// What the model allows and the link service does not: its words are the answer, and the link that runs is not touched.
+    private func refusedChangeLeavesTheLinkAlone(_ bed: AgentBed) async throws {
         let id = try await bed.link("alpha")["qkdl_id"].text ?? ""
-        let (status, answer) = try await bed.send(
-            "PATCH", "alpha", AgentBed.node + "/qkd_links/qkd_link=\(id)",
-            #"{"etsi-qkd-sdn-node:qkd_link":[{"qkdl_id":"\#(id)","sdqkd-cv-qkd:cv-qkd":{"code":"r99-n204800"}}]}"#)
-        let error = answer["ietf-restconf:errors"]["error"][0]
-        #expect(status == 500 && error["error-tag"].text == "operation-failed", "\(status) \(answer)")
-        #expect(error["error-message"].text?.contains("r99-n204800") == true && error["error-path"].text?.contains(id) == true, "\(answer)")
+        let slots = try await bed.measured("alpha")?.slots ?? 0
+        let bad: [(terms: String, words: String, leaf: String)] = [
+            (#""sdqkd-cv-qkd:cv-qkd":{"code":"r99-n204800"}"#, "r99-n204800", "/sdqkd-cv-qkd:cv-qkd/code"),
+            (#""sdqkd-cv-qkd:cv-qkd":{"optical-path":"NOWHERE"}"#, "NOWHERE", "/sdqkd-cv-qkd:cv-qkd/optical-path"),
+            (#""phys_channel_att":"500.0""#, "500", "/phys_channel_att"), (#""phys_wavelength":"70""#, "12 to 61", "/phys_wavelength"),
+            (#""phys_qkd_role":"etsi-qkd-node-types:RECEIVER""#, "TRANSMITTER", "/phys_qkd_role"),
+        ]
+        for (terms, words, leaf) in bad {
+            let (status, answer) = try await bed.send(
+                "PATCH", "alpha", AgentBed.node + "/qkd_links/qkd_link=\(id)",
+                #"{"etsi-qkd-sdn-node:qkd_link":[{"qkdl_id":"\#(id)",\#(terms)}]}"#)
+            let error = answer["ietf-restconf:errors"]["error"][0]
+            #expect(status == 400 && error["error-tag"].text == "invalid-value", "\(status) \(answer)")
+            #expect(error["error-message"].text?.contains(words) == true, "\(answer)")
+            #expect(error["error-path"].text?.contains(id) == true && error["error-path"].text?.hasSuffix(leaf) == true, "\(answer)")
+        }
         #expect(try await bed.link("alpha")["sdqkd-cv-qkd:cv-qkd"]["code"].text == "r10-n204800")
-        let again = try await eventually(within: .seconds(60)) { try await bed.isEverywhere("ACTIVE") }
-        #expect(again, "\(bed.words)")
-        #expect(try await bed.measured("alpha")?.code == "r10-n204800")
+        let after = try await bed.measured("alpha")
+        #expect(after?.code == "r10-n204800" && (after?.slots ?? 0) >= slots && after?.state == .active, "it was started anew")
+    }
+
+    /// A channel of the grid that the device can do is set: the right one makes key, the neighbour's light never comes through the filter.
+    private func wavelengthIsSet(_ bed: AgentBed) async throws {
+        let id = try await bed.link("alpha")["qkdl_id"].text ?? ""
+        func tune(_ channel: Int) async throws -> Int {
+            try await bed.send(
+                "PATCH", "alpha", AgentBed.node + "/qkd_links/qkd_link=\(id)",
+                #"{"etsi-qkd-sdn-node:qkd_link":[{"qkdl_id":"\#(id)","phys_wavelength":"\#(channel)"}]}"#
+            ).status
+        }
+        let interface = try await bed.node("alpha")["qkd_interfaces"]["qkd_interface"][0]
+        #expect(interface["qkdi_capabilities"]["wavelength_range"].text == "12-61", "\(interface)")
+        let spectrum = interface["sdqkd-cv-qkd:cv-qkd"]["spectrum"]
+        // The testbed's four classical channels: 194.15 to 194.45 THz lie between channels 41 and 45.
+        let peaks = spectrum["peak"].list.compactMap { $0["number"].number }
+        #expect(peaks.contains { (41...45).contains($0) } && (spectrum["total-power"].number ?? -99) > -20, "\(spectrum)")
+        #expect((spectrum["noise-floor"].number ?? 0) < -70, "\(spectrum)")
+
+        #expect(try await tune(35) == 204)
+        let isDark = try await eventually(within: .seconds(60)) {
+            let link = try await bed.measured("alpha")
+            return link?.state == .pending || (link?.slotsFailed ?? 0) > 0 || link?.reason.contains("lock") == true
+        }
+        #expect(isDark, "\(bed.words)")
+        #expect(try await tune(34) == 204)
+        let hasKey = try await eventually(within: .seconds(90)) { (try await bed.measured("alpha")?.blocksDeposited ?? 0) > 0 }
+        #expect(hasKey, "\(bed.words)")
     }
 
     /// Key relay is not there yet: a virtual link is kept as configured, PENDING, and the services hear nothing of it.

@@ -51,8 +51,15 @@ public protocol SlotDevice: Sendable {
 }
 
 public protocol SlotTransmitter: SlotDevice {
+    /// Sets the optical carrier. - Parameter hertz: nil: the one that the device had by itself.
+    func tune(to hertz: Double?) async throws
     /// Selects the path, sets the modulation variance (SNU per quadrature at the fibre input) and lights it; returns when settled.
     func light(path: String, variance: Double) async throws
+}
+
+extension SlotTransmitter {
+    /// A carrier that cannot be set.
+    public func tune(to hertz: Double?) async throws {}
 }
 
 public enum NoiseKind: String, Sendable, Codable, CaseIterable { case dark, shot }

@@ -49,6 +49,7 @@ extension LinkService {
     public func devices() -> [DeviceView] {
         configuration.devices.map { device in
             var view = deviceViews[device.name] ?? DeviceView(name: device.name, uri: device.uri)
+            view.spectrum = spectra[device.name]
             view.role = view.role ?? links.values.first { $0.link.device == device.name }?.link.settings.identity.role
             return view
         }
@@ -92,6 +93,7 @@ extension LinkService {
             (view.maker, view.model) = (identity.maker, identity.model)
             (view.serial, view.firmware) = (identity.serial.rawValue, identity.firmware)
             (view.role, view.emulated, view.paths) = (module.role, module.isEmulated, capabilities.paths)
+            if capabilities.wavelengths.count == 2 { view.wavelengths = capabilities.wavelengths }
             if view.symbolRate == nil { view.symbolRate = try? await module.symbolRate() }
         }
         guard let before = deviceViews[managed.name], before != view else { return }

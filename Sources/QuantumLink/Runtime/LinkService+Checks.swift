@@ -26,6 +26,24 @@ extension LinkService {
         let others = links.values.map(\.link) + prepared.values.map(\.link)
         try Self.check(
             link, configuration, peers: peers.values.map(\.peer), beside: others.filter { $0.settings.identity.link != id } + [link])
+        if let view = deviceViews[link.device], let reason = Self.trouble(with: link.settings, on: view) {
+            throw QuantumLinkError.configuration("link \(id): \(reason)")
+        }
+    }
+
+    /// What the device, as far as it has said what it is, cannot do.
+    static func trouble(with settings: LinkSettings, on device: DeviceView) -> String? {
+        if let role = device.role, role != settings.identity.role {
+            return "role is \(settings.identity.role.rawValue): '\(device.name)' is a \(role.rawValue)"
+        }
+        if settings.identity.role == .transmitter, !device.paths.isEmpty, !device.paths.contains(settings.path) {
+            return "path is '\(settings.path)': '\(device.name)' has \(device.paths.joined(separator: ", "))"
+        }
+        guard let number = settings.gridChannel, let range = device.wavelengths, range.count == 2 else { return nil }
+        let possible = GridChannel.numbers(between: range[0], and: range[1])
+        if let possible, possible.contains(number) { return nil }
+        let words = possible.map { "\($0.lowerBound) to \($0.upperBound) are" } ?? "none is"
+        return "grid_channel is \(number): \(words) possible with '\(device.name)', \(range[0]) to \(range[1]) nm"
     }
 
     static func check(
@@ -66,6 +84,9 @@ extension LinkService {
         }
         if let variance = settings.variance, !ModulationTuner.range.contains(variance) {
             return "variance is \(variance): 0.1 to 20 are possible, or auto"
+        }
+        if let channel = settings.gridChannel, !(1...9999).contains(channel) {
+            return "grid_channel is \(channel): it is a number of the 100 GHz grid, such as 34 for 1550.12 nm"
         }
         guard settings.weight > 0, settings.weight < 1e9 else { return "weight is \(settings.weight): it must be positive" }
         guard (0...100).contains(settings.loss.value) else { return "loss_db is \(settings.loss.value): 0 to 100 are possible" }

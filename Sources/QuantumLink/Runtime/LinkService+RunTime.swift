@@ -25,6 +25,9 @@ extension LinkService {
         tell(.prepared, id)
     }
 
+    /// Whether `link` could be prepared, also in place of one of the same name that runs. Changes nothing.
+    public func tryOut(_ link: LinkServiceConfiguration.Link) throws { try check(link) }
+
     public func commit(_ link: LinkID) async throws {
         guard isRunning, let plan = prepared[link]?.link else { throw QuantumLinkError.configuration("link \(link) is not prepared") }
         try check(plan)

@@ -44,6 +44,8 @@ public actor LinkService {
     var peers: [NodeID: (peer: LinkServiceConfiguration.Peer, origin: WishOrigin)] = [:]
     /// By name, what was last seen of each device.
     var deviceViews: [String: DeviceView] = [:]
+    /// Apart from the views: nobody is told of each measurement.
+    var spectra: [String: SpectrumSummary] = [:]
     private var managed: [String: ManagedModule] = [:]
     private var transmitters: [String: TransmitterStation] = [:]
     private var receivers: [String: ReceiverStation] = [:]
@@ -93,7 +95,7 @@ public actor LinkService {
             await module.start()
         }
         isRunning = true
-        let watches = watchDevices()
+        let watches = watchDevices() + [Task { await self.watchSpectra() }]
         try await startAll()
         let listener = try await listen()
         let deposits = Task { await self.deposit() }

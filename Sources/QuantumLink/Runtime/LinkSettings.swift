@@ -6,6 +6,8 @@ public struct LinkSettings: Sendable, Equatable, Codable {
     public var identity: LinkIdentity
     /// Optical path of the transmitter.
     public var path: String
+    /// Number of the grid channel of the quantum signal (`GridChannel`); nil: as the device is set.
+    public var gridChannel: Int?
     /// Expected loss, the start of the modulation's tuning.
     public var loss: Decibels
     /// Id of a `ReconciliationCode`, or `automatic`: what gives the longest key (`BlockChooser`).

@@ -176,6 +176,8 @@ private struct FrameStorage: SampleStorage {
 /// A transmitter of the driver table for a station.
 public final class ManagedTransmitter: SlotTransmitter {
     private let device: OpenDevice
+    /// The carrier before anybody asked for another one, Hz.
+    private let ownCarrier = Mutex<Double?>(nil)
 
     public init(_ managed: ManagedModule) { device = OpenDevice(managed) }
 
@@ -187,6 +189,14 @@ public final class ManagedTransmitter: SlotTransmitter {
             throw QuantumLinkError.device(name: device.managed.name, reason: "it is no transmitter")
         }
         return module
+    }
+
+    public func tune(to hertz: Double?) async throws {
+        guard let wanted = hertz ?? ownCarrier.withLock({ $0 }) else { return }
+        let module = try await transmitter()
+        let now = try await device.run { try await module.frequency() }
+        ownCarrier.withLock { $0 = $0 ?? now }
+        if abs(now - wanted) >= 1 { try await device.run { try await module.setFrequency(wanted) } }
     }
 
     public func light(path: String, variance: Double) async throws {

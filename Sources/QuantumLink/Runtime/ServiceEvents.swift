@@ -45,6 +45,10 @@ public struct DeviceView: Sendable, Equatable {
     /// Hz
     public var symbolRate: Double?
     public var paths: [String] = []
+    /// Shortest and longest wavelength of its carrier, nm.
+    public var wavelengths: [Double]?
+    /// What its optical spectrum analyser saw last.
+    public var spectrum: SpectrumSummary?
 
     init(name: String, uri: String) {
         self.name = name

@@ -89,6 +89,7 @@ extension TransmitterSession {
         context.monitor.update { ($0.slot, $0.slotOpen) = (number, true) }
         slot?.mark()
         try await meter.measure(.opening) {
+            try await station.device.tune(to: context.settings.gridChannel.map { GridChannel($0).frequency })
             try await station.device.light(path: context.settings.path, variance: block.variance)
             slot?.mark()
             channel.send(.slotLit(slot: number))

@@ -7,6 +7,7 @@
 // YAML, or JSON of the same shape. Whoever holds a certificate of the right authority and is not named here is answered 403.
 
 import Foundation
+import Glibc
 import Synchronization
 import Yams
 
@@ -96,17 +97,35 @@ public struct AccessRules: Sendable, Equatable {
 
 /// The rules that are in force; they may be read again while the server runs, and count from the next request on.
 public final class AccessList: Sendable {
+    /// What a file looked like when it was read.
+    private struct Look: Equatable {
+        var inode: UInt64 = 0
+        var size: Int64 = 0
+        var seconds = 0
+        var nanoseconds = 0
+
+        init(_ file: String) {
+            var facts = stat()
+            guard stat(file, &facts) == 0 else { return }
+            (inode, size) = (UInt64(facts.st_ino), Int64(facts.st_size))
+            (seconds, nanoseconds) = (facts.st_mtim.tv_sec, facts.st_mtim.tv_nsec)
+        }
+    }
+
     private let file: String?
     private let rules: Mutex<AccessRules>
+    private let look: Mutex<Look?>
 
     /// - Throws: `RESTCONFSetupError.rules`.
     public init(file: String) throws(RESTCONFSetupError) {
         self.file = file
+        look = Mutex(Look(file))
         rules = Mutex(try AccessRules(file: file))
     }
 
     public init(_ rules: AccessRules) {
         file = nil
+        look = Mutex(nil)
         self.rules = Mutex(rules)
     }
 
@@ -117,6 +136,23 @@ public final class AccessList: Sendable {
     public func reload() throws(RESTCONFSetupError) {
         guard let file else { return }
         replace(with: try AccessRules(file: file))
+    }
+
+    /// Reads the file again where it is another one than it was, or has gone.
+    /// - Returns: whether that was so, and whether other rules are in force now.
+    /// - Throws: `RESTCONFSetupError.rules`, once for each change of the file: the old rules stay in force.
+    public func reloadIfChanged() throws(RESTCONFSetupError) -> (isRead: Bool, isNew: Bool) {
+        guard let file else { return (false, false) }
+        let now = Look(file)
+        let isChanged = look.withLock { look in
+            defer { look = now }
+            return look != now
+        }
+        guard isChanged else { return (false, false) }
+        let new = try AccessRules(file: file)
+        let isNew = new != current
+        replace(with: new)
+        return (true, isNew)
     }
 
     public func replace(with new: AccessRules) { rules.withLock { $0 = new } }

@@ -13,6 +13,8 @@ enum ConfigurationStep: Sendable, Equatable {
     case removeLinkPeer(NodeID)
     case addStorePeer(StorePeerPlan)
     case removeStorePeer(NodeID)
+    /// Of a link that runs: before anything of it is touched.
+    case checkLink(LinkID, LinkPlan)
     case prepareLink(LinkID, LinkPlan)
     case commitLink(LinkID)
     case switchLink(LinkID, Bool)
@@ -22,7 +24,7 @@ enum ConfigurationStep: Sendable, Equatable {
 
     var isLinkService: Bool {
         switch self {
-        case .addLinkPeer, .removeLinkPeer, .prepareLink, .commitLink, .switchLink, .removeLink: true
+        case .addLinkPeer, .removeLinkPeer, .checkLink, .prepareLink, .commitLink, .switchLink, .removeLink: true
         case .addStorePeer, .removeStorePeer, .register, .forget: false
         }
     }
@@ -137,6 +139,8 @@ struct ConfigurationPlan: Sendable, Equatable {
                 // What the tree cannot say stays as it is.
                 plan.calibrationRatio = ground.plans[link.name]?.calibrationRatio
                 plan.driftAllowance = ground.plans[link.name]?.driftAllowance
+                plan.variance = ground.plans[link.name]?.variance
+                prepare.append(place(.checkLink(link.name, plan)))
                 commit += [place(.removeLink(link.name)), place(.prepareLink(link.name, plan)), place(.commitLink(link.name))]
                 if !link.enabled { commit.append(place(.switchLink(link.name, false))) }
                 return
@@ -165,8 +169,10 @@ struct ConfigurationPlan: Sendable, Equatable {
         guard let device = link.device ?? link.localInterface.flatMap({ ground.devices[$0] }) else {
             throw refuse("/qkdl_local/qkdi_id", "a physical link needs an interface of this node")
         }
-        return LinkPlan(
+        var plan = LinkPlan(
             peer: peer, role: role, device: device, path: link.path, lossDB: link.attenuation, code: link.code, efficiency: link.efficiency,
             blockSymbols: link.blockSymbols, slotSymbols: link.slotSymbols, weight: link.weight, epsilon: link.epsilon)
+        plan.gridChannel = link.gridChannel
+        return plan
     }
 }

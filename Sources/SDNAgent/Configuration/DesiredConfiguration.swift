@@ -29,13 +29,15 @@ public struct DesiredConfiguration: Sendable, Equatable {
         public var applications: [UUID]
         public var role: DeviceRole?
         public var attenuation: Double?
-        public var wavelength: String?
+        /// `phys_wavelength`.
+        public var gridChannel: Int?
         public var virtualBandwidth: Int?
         public var name: LinkID
         public var device: String?
         public var path: String?
         public var code: String
-        public var efficiency: Double
+        /// nil: the two ends choose.
+        public var efficiency: Double?
         public var blockSymbols: Int
         public var slotSymbols: Int
         public var weight: Double
@@ -49,12 +51,26 @@ public struct DesiredConfiguration: Sendable, Equatable {
         public var change: StoreApplicationChange
     }
 
+    /// One fibre of the WDM coexistence plan.
+    public struct Fibre: Sendable, Equatable {
+        public struct Channel: Sendable, Equatable {
+            public var number: Int
+            public var direction: String
+            public var use: String
+            public var link: UUID?
+        }
+        public var name: String
+        public var channels: [Channel]
+    }
+
     public var nodeID: UUID?
     public var version: String?
     public var nodeName: String?
     public var peers: [UUID: Peer] = [:]
     public var links: [UUID: Link] = [:]
     public var applications: [UUID: Application] = [:]
+    /// By name.
+    public var fibres: [String: Fibre] = [:]
     /// The list entries as they are, by qkdi_id; nobody but the node itself writes them.
     public var interfaces: [UInt32: JSON] = [:]
 
@@ -66,7 +82,8 @@ extension DesiredConfiguration.Link {
     func hasTerms(of plan: LinkPlan) -> Bool {
         func near(_ left: Double, _ right: Double) -> Bool { abs(left - right) <= 1e-6 * max(abs(left), abs(right)) }
         return code == plan.code && blockSymbols == plan.blockSymbols && slotSymbols == plan.slotSymbols
-            && (path ?? "") == (plan.path ?? "") && near(efficiency, plan.efficiency ?? 0.92) && near(weight, plan.weight ?? 1)
+            && (path ?? "") == (plan.path ?? "") && gridChannel == plan.gridChannel && near(efficiency ?? 0, plan.efficiency ?? 0)
+            && near(weight, plan.weight ?? 1)
             && near(epsilon, plan.epsilon ?? 1e-10) && near(attenuation ?? 6, plan.lossDB ?? 6) && role == plan.role
     }
 }
@@ -103,7 +120,13 @@ extension DesiredConfiguration {
             let application = try Self.application(entry)
             applications[application.id] = application
         }
+        for entry in node[YANGNames.cv + "wdm-plan"]["fibre"].array {
+            let fibre = Self.fibre(entry)
+            fibres[fibre.name] = fibre
+        }
     }
+
+    static func place(fibre: String) -> String { "\(root)/\(YANGNames.cv)wdm-plan/fibre[name='\(fibre)']" }
 
     static func place(peer: String) -> String { "\(root)/\(YANGNames.cv)peers/peer[qkdn_id='\(peer)']" }
     static func place(link: String) -> String { "\(root)/qkd_links/qkd_link[qkdl_id='\(link)']" }
@@ -134,11 +157,21 @@ extension DesiredConfiguration {
             remoteInterface: entry["qkdl_remote"]["qkdi_id"].int.map { UInt32(clamping: $0) },
             applications: entry["qkdl_applications"].array.compactMap(uuid),
             role: YANGNames.word(entry["phys_qkd_role"]).flatMap(DeviceRole.init(rawValue:)), attenuation: entry["phys_channel_att"].double,
-            wavelength: entry["phys_wavelength"].string, virtualBandwidth: entry["virt_bandwidth"].int, name: link,
+            gridChannel: entry["phys_wavelength"].string.flatMap { Int($0) }, virtualBandwidth: entry["virt_bandwidth"].int, name: link,
             device: cv["device"].string, path: cv["optical-path"].string, code: cv["code"].string ?? "r10-n204800",
-            efficiency: cv["reconciliation-efficiency"].double ?? 0.92, blockSymbols: cv["block-symbols"].int ?? 50_000_000,
+            efficiency: cv["reconciliation-efficiency"].double, blockSymbols: cv["block-symbols"].int ?? 50_000_000,
             slotSymbols: cv["slot-symbols"].int ?? 10_000_000, weight: cv["slot-weight"].double ?? 1, epsilon: cv["epsilon"].double ?? 1e-10
         )
+    }
+
+    private static func fibre(_ entry: JSON) -> Fibre {
+        Fibre(
+            name: entry["name"].string ?? "",
+            channels: entry["channel"].array.map { channel in
+                Fibre.Channel(
+                    number: channel["number"].string.flatMap { Int($0) } ?? 0, direction: channel["direction"].string ?? "",
+                    use: channel["use"].string ?? "", link: channel["qkdl_id"].string.flatMap(UUID.init(uuidString:)))
+            })
     }
 
     private static func application(_ entry: JSON) throws(ConfigurationProblem) -> Application {

@@ -21,6 +21,8 @@ public enum ServiceProblem: Error, Sendable, Equatable, CustomStringConvertible 
 public protocol LinkServicePort: Sendable {
     func status() async throws(ServiceProblem) -> LinkServiceStatus
     func plan(of link: LinkID) async throws(ServiceProblem) -> LinkPlan
+    /// Whether such a link could be prepared, also in place of one that runs; nothing is changed.
+    func check(_ link: LinkID, _ plan: LinkPlan) async throws(ServiceProblem)
     func prepare(_ link: LinkID, _ plan: LinkPlan) async throws(ServiceProblem)
     func commit(_ link: LinkID) async throws(ServiceProblem)
     func setEnabled(_ isEnabled: Bool, _ link: LinkID) async throws(ServiceProblem)
@@ -34,6 +36,8 @@ public protocol LinkServicePort: Sendable {
 public protocol StoreServicePort: Sendable {
     func status() async throws(ServiceProblem) -> StoreStatus
     func applications() async throws(ServiceProblem) -> [StoreApplication]
+    /// One pair with its whole account.
+    func application(_ id: UUID) async throws(ServiceProblem) -> StoreApplication
     func add(_ peer: StorePeerPlan) async throws(ServiceProblem)
     func remove(peer: NodeID) async throws(ServiceProblem)
     func register(_ plan: StoreApplicationPlan) async throws(ServiceProblem)

@@ -22,6 +22,8 @@ public actor ServicesTarget: ConfigurationTarget {
     /// All peers of the configuration: a change names only what it touches.
     private var peers: [UUID: DesiredConfiguration.Peer] = [:]
     private var peersToBe: [UUID: DesiredConfiguration.Peer] = [:]
+    /// The whole configuration, as it was when it was last read.
+    private var running = DesiredConfiguration()
     private var changed: (@Sendable () -> Void)?
     /// Odd while a change is being carried out: what the services say then may belong to it.
     private let changes = Mutex<UInt64>(0)
@@ -35,6 +37,8 @@ public actor ServicesTarget: ConfigurationTarget {
     func note(devices: [UInt32: String]) { self.devices = devices }
     /// Peers that came into the tree without a change, at the start or by adoption. Those that are known stay as they are.
     func note(peers: [UUID: DesiredConfiguration.Peer]) { self.peers.merge(peers) { known, _ in known } }
+
+    func note(running configuration: DesiredConfiguration) { running = configuration }
 
     /// Differs between two moments if a change was under way at one of them or in between; nil while one is.
     nonisolated var quiet: UInt64? { changes.withLock { $0.isMultiple(of: 2) ? $0 : nil } }
@@ -52,6 +56,7 @@ public actor ServicesTarget: ConfigurationTarget {
     private func prepareSteps(_ change: ConfigurationChange) async throws(RESTCONFError) {
         let (before, after) = (try read(change.before), try read(change.after))
         try refuseOwn(change, before, after)
+        try refuseClashes(before, after)
         peersToBe = peers.filter { before.peers[$0.key] == nil }.merging(after.peers) { $1 }
         let plan = try await plan(before, after)
         self.plan = plan
@@ -59,7 +64,7 @@ public actor ServicesTarget: ConfigurationTarget {
         for placed in plan.prepare {
             do { try await carry(placed.step) } catch {
                 await abort()
-                throw explain(error, placed.path)
+                throw explain(error, placed)
             }
             if let reverse = reverse(placed.step, before) { undo.append(reverse) }
         }
@@ -137,6 +142,18 @@ public actor ServicesTarget: ConfigurationTarget {
         if after.interfaces != before.interfaces { throw refuse("/qkd_interfaces", "which interfaces it has") }
     }
 
+    /// Of a plan of fibres and what links ask for; a change names only what it touches.
+    private func refuseClashes(_ before: DesiredConfiguration, _ after: DesiredConfiguration) throws(RESTCONFError) {
+        var all = running
+        all.links = running.links.filter { before.links[$0.key] == nil }.merging(after.links) { $1 }
+        all.fibres = running.fibres.filter { before.fibres[$0.key] == nil }.merging(after.fibres) { $1 }
+        var touched = DesiredConfiguration()
+        touched.links = after.links.filter { before.links[$0.key] != $0.value }
+        touched.fibres = after.fibres.filter { before.fibres[$0.key] != $0.value }
+        guard let problem = all.coexistenceProblem(touching: touched) else { return }
+        throw RESTCONFError(.application, .invalidValue, problem.message, path: problem.path)
+    }
+
     private func plan(_ before: DesiredConfiguration, _ after: DesiredConfiguration) async throws(RESTCONFError) -> ConfigurationPlan {
         let isTouched = before.peers != after.peers || before.links != after.links || before.applications != after.applications
         guard isTouched else {
@@ -183,6 +200,7 @@ public actor ServicesTarget: ConfigurationTarget {
         case .removeStorePeer(let node):
             guard let status = try? await store.status(), status.peers.contains(where: { $0.peer == node }) else { return }
             try await store.remove(peer: node)
+        case .checkLink(let link, let plan): try await links.check(link, plan)
         case .prepareLink(let link, let plan): try await links.prepare(link, plan)
         case .commitLink(let link): try await links.commit(link)
         case .switchLink(let link, let isOn): try await links.setEnabled(isOn, link)
@@ -214,6 +232,16 @@ public actor ServicesTarget: ConfigurationTarget {
                     secret: old.kmSecret ?? old.node.rawValue, applications: plan.applications))
         case .prepareLink(let link, _): return .removeLink(link)
         default: return nil
+        }
+    }
+
+    /// In the first phase a refusal of a link's terms is the asker's mistake, and says which datum.
+    private func explain(_ problem: ServiceProblem, _ placed: PlacedStep) -> RESTCONFError {
+        guard case .refused(let reason) = problem else { return explain(problem, placed.path) }
+        switch placed.step {
+        case .checkLink, .prepareLink:
+            return RESTCONFError(.application, .invalidValue, reason, path: placed.path + LinkTerm.leaf(in: reason))
+        default: return explain(problem, placed.path)
         }
     }
 

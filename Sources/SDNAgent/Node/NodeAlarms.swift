@@ -52,6 +52,16 @@ extension NodeModel {
         out.append(.notify(.alarm(alarm, state: nil)))
     }
 
+    /// A file that is wrong is an alarm until it is right; new rules are an event.
+    mutating func take(accessRules problem: String?, _ out: inout [NodeOutput]) {
+        let key = NodeAlarm.Key(source: "agent", kind: "access-rules", subject: problem ?? "")
+        let alarm = problem.map { NodeAlarm(link: nil, severity: .major, message: "the old access rules stay in force: \($0)") }
+        compare(alarm.map { [(key, $0)] } ?? [], where: { $0.source == "agent" }, &out)
+        if problem == nil {
+            out.append(.notify(.nodeEvent("new access rules are in force")))
+        }
+    }
+
     private mutating func compare(
         _ raised: [(NodeAlarm.Key, NodeAlarm)], where isMine: (NodeAlarm.Key) -> Bool, _ out: inout [NodeOutput]
     ) {

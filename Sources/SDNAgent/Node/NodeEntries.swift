@@ -63,8 +63,18 @@ extension NodeModel {
         return .made([
             "qkdi_id": .number(Int(interface.number)), "qkdi_model": model.isEmpty ? nil : .string(model),
             "qkdi_type": YANGNames.identity("CV-QKD"), "qkdi_att_point": .object(["device": .string(device.name)]),
-            "qkdi_capabilities": .object(["role_support": YANGNames.identity(device.role.rawValue)]),
+            "qkdi_capabilities": .made([
+                "role_support": YANGNames.identity(device.role.rawValue), "wavelength_range": .text(Self.channels(of: device)),
+            ]),
         ])
+    }
+
+    /// `12-61`: numbers of the grid's channels that the carrier reaches.
+    private static func channels(of device: LinkDevice) -> String? {
+        guard let range = device.wavelengths, range.count == 2,
+            let numbers = GridChannel.numbers(between: range[0], and: range[1])
+        else { return nil }
+        return numbers.count == 1 ? "\(numbers.lowerBound)" : "\(numbers.lowerBound)-\(min(numbers.upperBound, 9999))"
     }
 
     mutating func mergeInterface(_ interface: NodeInterface, _ out: inout [NodeOutput]) {
@@ -104,10 +114,11 @@ extension NodeModel {
             "qkdl_local": .made(["qkdn_id": .uuid(settings.id), "qkdi_id": interface.map { .number(Int($0)) }]),
             "qkdl_remote": .made(["qkdn_id": .uuid(nodeID(of: status.peer))]),
             "phys_qkd_role": YANGNames.identity(status.role.rawValue), "phys_channel_att": .decimal(plan.lossDB ?? 6, 3),
+            "phys_wavelength": plan.gridChannel.map { .string("\($0)") },
             YANGNames.cv + "cv-qkd": .made([
                 "link-name": .string(status.link.rawValue), "device": .string(status.device),
                 "optical-path": plan.path.flatMap { $0.isEmpty ? nil : .string($0) }, "code": .string(plan.code),
-                "reconciliation-efficiency": .decimal(plan.efficiency ?? 0.92, 6), "block-symbols": .count64(plan.blockSymbols),
+                "reconciliation-efficiency": .decimal(plan.efficiency, 6), "block-symbols": .count64(plan.blockSymbols),
                 "slot-symbols": .count64(plan.slotSymbols), "slot-weight": .decimal(plan.weight ?? 1, 3),
                 "epsilon": .decimal(plan.epsilon ?? 1e-10, 15),
             ]),

@@ -61,9 +61,13 @@ public enum NodeInput: Sendable {
     case storeAway(String)
     /// Told by the store as it happens, so that nothing between two snapshots is missed.
     case application(StoreApplication, StoreEvent.Kind)
+    /// One pair with all accounting intervals that the store gives.
+    case account(StoreApplication)
     case configuration(DesiredConfiguration)
     /// Notifications that an outbox had to drop, ever.
     case notificationsLost(UInt64)
+    /// The file of access rules was read again; what is wrong with it, if anything.
+    case accessRules(problem: String?)
     /// Time passes.
     case tick
 }
@@ -140,8 +144,10 @@ public struct NodeModel: Sendable {
         case .store(let status, let applications): take(status, applications, now, &out)
         case .storeAway(let reason): note(away: reason, \.storeService, now)
         case .application(let application, let kind): take(application, kind, now, &out)
+        case .account(let application): take(accountOf: application)
         case .configuration(let configuration): take(configuration, now, &out)
         case .notificationsLost(let count): take(lost: count, now, &out)
+        case .accessRules(let problem): take(accessRules: problem, &out)
         case .tick: break
         }
         settle(now, &out)

@@ -126,6 +126,12 @@ extension NodeNotification {
         return Self(name: "event", object: link(id), weight: .event, contents: .object(["link": contents]))
     }
 
+    /// Of the node itself, which the model has no place for: a link without an id.
+    static func nodeEvent(_ message: String) -> Self {
+        let contents = JSON.made(["message": .string(message), "severity": YANGNames.identity("MINOR")])
+        return Self(name: "event", object: "node", weight: .event, contents: .object(["link": contents]))
+    }
+
     // MARK: Alarms
 
     static func alarm(_ alarm: NodeAlarm, state: LinkState?) -> Self {

@@ -21,17 +21,16 @@ extension NodeModel {
 
     /// Those that the configuration has: the list's key is what the controller gave.
     private func applicationStates(_ now: Date) -> [JSON] {
-        let known = Dictionary(applications.values.compactMap { entry in entry.status.appID.map { ($0, entry.status) } }) { first, _ in
-            first
-        }
+        let known = Dictionary(applications.values.compactMap { entry in entry.status.appID.map { ($0, entry) } }) { first, _ in first }
         return desired.applications.keys.sorted { $0.uuidString < $1.uuidString }.compactMap { id in
             guard let application = known[id] else { return nil }
             return state(application, id, now)
         }
     }
 
-    private func state(_ application: StoreApplication, _ id: UUID, _ now: Date) -> JSON {
-        let intervals = application.consumption.filter { $0.end <= now }.map { interval in
+    private func state(_ entry: NodeApplication, _ id: UUID, _ now: Date) -> JSON {
+        let application = entry.status
+        let intervals = entry.account.filter { $0.end <= now }.map { interval in
             JSON.made([
                 "end_time": .date(interval.end), "start_time": .date(interval.start), "consumed_bits": .count32(interval.bits),
             ])
@@ -62,11 +61,21 @@ extension NodeModel {
             "emulated": device.emulated.map { .bool($0) }, "device-state": .text(words[device.state]), "reason": .string(interface.reason),
             "symbol-rate": .count64(device.symbolRateHz.map { Int($0) }), "optical-path": .array(device.paths.map { .string($0) }),
             "shared-transmitter-group": group.map { .string($0.device) }, "schedule-efficiency": .fraction(group?.scheduleEfficiency),
-            "calibration": link.map(calibration),
+            "calibration": link.map(calibration), "spectrum": device.spectrum.map { spectrum($0, device.name) },
         ])
         return .made([
             "qkdi_id": .number(Int(interface.number)), "qkdi_status": YANGNames.identity(interface.status.rawValue),
             YANGNames.cv + "cv-qkd": cv,
+        ])
+    }
+
+    private func spectrum(_ spectrum: LinkSpectrum, _ instrument: String) -> JSON {
+        let peaks = spectrum.peaks.filter { (1...9999).contains($0.channel) }.map {
+            JSON.made(["number": .string("\($0.channel)"), "power": .decimal($0.power, 3)])
+        }
+        return .made([
+            "measured": .date(spectrum.measured), "instrument": .string(instrument), "total-power": .decimal(spectrum.totalPower, 3),
+            "noise-floor": .decimal(spectrum.noiseFloor, 3), "peak": .array(peaks),
         ])
     }
 
@@ -100,6 +109,11 @@ extension NodeModel {
         return .made(members)
     }
 
+    /// Of `LinkStatus.stage`, as the module lists them.
+    private static let stages: Set = [
+        "committed", "generating", "waiting", "reconciled", "verified", "estimated", "amplified", "tagged", "deposited", "void",
+    ]
+
     private func cvState(_ link: NodeLink, _ status: LinkStatus) -> JSON {
         let performance = link.performance
         let share = sharing.flatMap { group in group.links.map { (group.device, $0) } }.first { $0.1.link == status.link }
@@ -112,6 +126,9 @@ extension NodeModel {
             "excess-noise": .decimal(performance.excessNoise, 6), "signal-to-noise-ratio": .decimal(performance.snr, 9),
             "frame-error-rate": .fraction(status.performance.frameErrorRate), "estimated": .date(status.last?.ended),
             "calibration": calibration(status), "shared-transmitter-group": share.map { .string($0.0) },
+            "block-stage": status.stage.flatMap { Self.stages.contains($0) ? .string($0) : nil },
+            "block-progress": status.stage.flatMap { _ in .fraction(status.progress) },
+            "block-expected-bits": .count64(status.expectedBits),
             "slot-share": .fraction(share?.1.share), "slots": .count64(status.slots), "blocks": .count64(status.blocksDeposited),
             "blocks-void": .count64(status.blocksVoid), "deposited-bits": .count64(status.bitsDeposited),
             "authentication-key": .count64(pads.min()),

@@ -44,6 +44,24 @@ import Testing
         }
     }
 
+    @Test func aFileThatChangesIsReadOnce() throws {
+        let scratch = try ServerScratch()
+        let file = try scratch.write("clients: {a: controller}", "access.yaml")
+        let list = try AccessList(file: file)
+        #expect(try list.reloadIfChanged() == (false, false))
+        try scratch.write("clients: {a: operator, b: operator}", "access.yaml")
+        #expect(try list.reloadIfChanged() == (true, true))
+        #expect(list.current.clients["a"] == .operator)
+        #expect(try list.reloadIfChanged() == (false, false))
+        try scratch.write("clients: {a: king}", "access.yaml")
+        #expect(throws: RESTCONFSetupError.self) { try list.reloadIfChanged() }
+        // Said once; what was in force stays so, also where the file goes.
+        #expect(try list.reloadIfChanged() == (false, false))
+        try FileManager.default.removeItem(atPath: file)
+        #expect(throws: RESTCONFSetupError.self) { try list.reloadIfChanged() }
+        #expect(list.current.clients == ["a": .operator, "b": .operator])
+    }
+
     @Test func aBucketGivesItsBurstAndThenItsRate() {
         let rate = RequestRate(rate: 10, burst: 3)
         let start = ContinuousClock.now

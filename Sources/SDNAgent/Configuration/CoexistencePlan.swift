@@ -1,0 +1,36 @@
+// What a WDM coexistence plan must agree with: itself, and the wavelengths of links.
+
+import Foundation
+
+extension DesiredConfiguration {
+    /// The first thing in the plan that cannot be, among fibres and links that `change` touches; nil if there is none.
+    func coexistenceProblem(touching change: DesiredConfiguration) -> ConfigurationProblem? {
+        for fibre in fibres.values.sorted(by: { $0.name < $1.name }) {
+            let isTouched = change.fibres[fibre.name] != nil
+            if isTouched, let problem = fibre.clash { return problem }
+            for channel in fibre.channels where channel.use == "quantum" {
+                guard let id = channel.link, let link = links[id], let wanted = link.gridChannel, wanted != channel.number else { continue }
+                guard isTouched || change.links[id] != nil else { continue }
+                let message = "fibre '\(fibre.name)' of the plan has this link in channel \(channel.number), phys_wavelength is \(wanted)"
+                let place = isTouched ? fibre.place(of: channel) : DesiredConfiguration.place(link: id.uuidString.lowercased())
+                return .init(path: place + (isTouched ? "/number" : "/phys_wavelength"), message: message)
+            }
+        }
+        return nil
+    }
+}
+
+extension DesiredConfiguration.Fibre {
+    func place(of channel: Channel) -> String {
+        DesiredConfiguration.place(fibre: name) + "/channel[number='\(channel.number)'][direction='\(channel.direction)']"
+    }
+
+    /// Quantum light and data in one channel, whichever way each goes: scattering and reflections alone would drown it.
+    fileprivate var clash: ConfigurationProblem? {
+        let data = Set(channels.filter { $0.use == "classical" }.map(\.number))
+        guard let channel = channels.first(where: { $0.use != "classical" && data.contains($0.number) }) else { return nil }
+        return .init(
+            path: place(of: channel) + "/use",
+            message: "channel \(channel.number) of fibre '\(name)' carries data: it cannot be \(channel.use), too")
+    }
+}
