@@ -42,6 +42,15 @@ public struct SlotSchedule: Sendable {
         var keySymbols = 0.0
         var calibratedSymbols = 0.0
         var generatedSymbols = 0.0
+        var firstTurn: Turn?
+        var newestTurn: Turn?
+    }
+
+    /// Where a link stood when its turn came.
+    struct Turn {
+        /// Device time that it was present, seconds.
+        var presence: Double
+        var generatedSeconds: Double
     }
 
     /// Slots of others that a link may catch up with.
@@ -110,7 +119,7 @@ public struct SlotSchedule: Sendable {
         let clock = max(entry.clock, now - Self.mostCatchUp * turn)
         entries[chosen]?.clock = clock
         now = max(now, clock)
-        if holder == nil { holder = chosen } else { following = chosen }
+        if holder == nil { took(chosen) } else { following = chosen }
         // Even slots: no block ends with a slot of one frame, which would cost as much switching as a long one.
         let slots = max(1, Int((Double(entry.wanted) / Double(entry.slotFrames)).rounded()))
         return SlotGrant(link: chosen, frames: (entry.wanted + slots - 1) / slots)
@@ -136,7 +145,17 @@ public struct SlotSchedule: Sendable {
     private mutating func release(_ link: LinkID) {
         if following == link { following = nil }
         guard holder == link else { return }
-        (holder, following, isEnding) = (following, nil, false)
+        let heir = following
+        (holder, following, isEnding) = (nil, nil, false)
+        if let heir { took(heir) }
+    }
+
+    private mutating func took(_ link: LinkID) {
+        holder = link
+        guard let entry = entries[link] else { return }
+        let turn = Turn(presence: presence(entry), generatedSeconds: entry.generatedSeconds)
+        entries[link]?.firstTurn = entry.firstTurn ?? turn
+        entries[link]?.newestTurn = turn
     }
 
     /// Device time that has gone by since the schedule began.
@@ -168,8 +187,8 @@ public struct SharingReport: Codable, Sendable, Equatable {
         public var sharingPenalty: Double
     }
     public var links: [Link]
-    /// Least stored key / weight against the best that shares without switching, locking and waiting would give; time in which a link
-    /// had no session does not count against it.
+    /// Least stored key / demand against the optimum; 1 - this is the schedule's loss. The optimum taken here has no switching, locking and
+    /// waiting at all and the shares of the weights: no schedule reaches it, and the best that does switch lies below it.
     public var scheduleEfficiency: Double
 }
 
@@ -180,7 +199,7 @@ extension SlotSchedule {
             let perSecond = entry.keySeconds > 0 ? Double(entry.keyBits) / entry.keySeconds : 0
             let calibration = entry.keySymbols > 0 ? entry.calibratedSymbols / entry.keySymbols : 0
             let dedicated = perSecond / (1 + calibration)
-            let shared = elapsedSeconds > 0 ? perSecond * entry.generatedSeconds / elapsedSeconds : 0
+            let shared = perSecond * (generating(entry) ?? 0)
             return SharingReport.Link(
                 link: link, slots: entry.slots, refusals: entry.refusals, share: generated > 0 ? entry.generatedSeconds / generated : 0,
                 sharedRate: shared, dedicatedRate: dedicated, sharingPenalty: dedicated > 0 ? 1 - shared / dedicated : 0)
@@ -190,8 +209,20 @@ extension SlotSchedule {
 
     /// Least (share of the time while the link was there) / (share by weight): 1 when every second generates and shares are as wished.
     private var efficiency: Double {
-        let busy = entries.values.filter { $0.generatedSeconds > 0 && presence($0) > 0 }
+        let busy = entries.values.filter { $0.generatedSeconds > 0 }
         let total = busy.reduce(0) { $0 + $1.weight }
-        return busy.map { $0.generatedSeconds / presence($0) / ($0.weight / total) }.min().map { min(1, $0) } ?? 0
+        return busy.compactMap { entry in generating(entry).map { $0 / (entry.weight / total) } }.min().map { min(1, $0) } ?? 0
+    }
+
+    /// Share of its time that a link generates, from its first turn to its newest: whole rounds of all links with all that lies between slots. A slot
+    /// that runs is in neither, nor is what a link waits before its first turn.
+    private func generating(_ entry: Entry) -> Double? {
+        guard let first = entry.firstTurn, let newest = entry.newestTurn else { return nil }
+        let now = presence(entry) - first.presence
+        let rounds = newest.presence - first.presence
+        guard rounds > 0, newest.generatedSeconds > 0 else { return now > 0 ? entry.generatedSeconds / now : nil }
+        // A link whose turn does not come any more falls behind all the same.
+        let overdue = now > 0 ? (entry.generatedSeconds - first.generatedSeconds + entry.longestSlot) / now : 1
+        return min((newest.generatedSeconds - first.generatedSeconds) / rounds, overdue)
     }
 }

@@ -46,7 +46,7 @@ struct LabFigures: Codable, Sendable, Equatable {
 struct LabSharing: Codable, Sendable, Equatable {
     var site: String
     var device: String
-    /// Against sharing without switching, locking and waiting.
+    /// Least stored key / demand against shares by weight without any switching, locking and waiting.
     var scheduleEfficiency: Double
 
     enum CodingKeys: String, CodingKey {
@@ -85,7 +85,7 @@ extension LabFigures {
         var lines: [String] = []
         if blocksSkipped > 0 { lines.append("  \(blocksSkipped) blocks skipped: the machine was too slow") }
         if blocks > 0 {
-            let rounds = framesInRound.enumerated().map {
+            let rounds = framesInRound.enumerated().filter { $0.offset == 0 || $0.element > 0 }.map {
                 $0.offset == 0 ? "\($0.element) frames at once" : "\($0.element) after \($0.offset)"
             }
             lines.append(
@@ -104,7 +104,9 @@ extension LabFigures {
 func sharingLines(_ sharing: [LabSharing], _ links: [LabResult.Link]) -> [String] {
     sharing.map { entry in
         let penalties = links.compactMap { link in link.figures.sharingPenalty.map { String(format: "%@ %.3f", link.name, $0) } }
-        return String(format: "%@ %@: schedule efficiency %.3f", entry.site, entry.device, entry.scheduleEfficiency)
+        return String(
+            format: "%@ %@: schedule efficiency %.4f, %.2f %% lost against shares by weight without any switching, locking and waiting",
+            entry.site, entry.device, entry.scheduleEfficiency, 100 * (1 - entry.scheduleEfficiency))
             + (penalties.isEmpty ? "" : "; sharing penalty \(penalties.joined(separator: ", "))")
     }
 }
