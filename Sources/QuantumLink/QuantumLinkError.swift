@@ -34,6 +34,8 @@ public enum QuantumLinkError: Error, Equatable, CustomStringConvertible {
     case device(name: String, reason: String)
     /// A configuration that cannot work.
     case configuration(String)
+    /// A recording that cannot be run again.
+    case recording(path: String, problem: String)
 
     public var description: String {
         switch self {
@@ -54,6 +56,7 @@ public enum QuantumLinkError: Error, Equatable, CustomStringConvertible {
         case .slotFailed(let reason): "the slot ended early: \(reason)"
         case .device(let name, let reason): "device \(name): \(reason)"
         case .configuration(let what): "the configuration cannot work: \(what)"
+        case .recording(let path, let problem): "\(path) \(problem)"
         }
     }
 }

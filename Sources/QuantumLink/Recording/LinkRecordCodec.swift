@@ -7,6 +7,9 @@ internal import PostProcessing
 internal import QKDModel
 
 enum LinkRecordCodec {
+    /// Kind of the last entry.
+    static let whole: UInt8 = 255
+
     static func write(_ record: LinkRecord, at time: UInt64, to buffer: inout ByteBuffer) {
         buffer.put(record.kind)
         buffer.put(time)
@@ -48,6 +51,10 @@ enum LinkRecordCodec {
         case .account(let text):
             buffer.put(UInt32(text.utf8.count))
             buffer.writeString(text)
+        case .whole(let entries, let hash):
+            buffer.put(entries)
+            buffer.put(UInt32(hash.count))
+            buffer.writeBytes(hash)
         }
     }
 
@@ -86,6 +93,7 @@ enum LinkRecordCodec {
         case 13:
             return .pads(PadAccount(remainingForward: try reader.size(), remainingBackward: try reader.size(), size: try reader.size()))
         case 14: return .account(String(decoding: try reader.bytes(reader.count(elementSize: 1)), as: UTF8.self))
+        case whole: return .whole(entries: try reader.integer(), hash: try reader.bytes(reader.count(elementSize: 1)))
         default: throw QuantumLinkError.badMessage("a recorded entry of unknown kind \(kind)")
         }
     }
@@ -113,6 +121,7 @@ extension LinkRecord {
         case .efficiency: 12
         case .pads: 13
         case .account: 14
+        case .whole: LinkRecordCodec.whole
         }
     }
 }

@@ -1,14 +1,17 @@
-// A recording as a file: a head that says what it is, then entries one behind the other.
+// A recording as a file: a head that says what it is, entries one behind the other, and a last one that says that it is whole.
 
 internal import Foundation
 internal import Glibc
+internal import KeyMaterial
 internal import NIOCore
 internal import Synchronization
 
 /// What stands at the head of a recording.
 public struct LinkRecordingHead: Codable, Sendable, Equatable {
     public var format = "sdqkd link recording"
-    public var version = 1
+    public static let newest = 2
+
+    public var version = LinkRecordingHead.newest
     public var keyMaterial = true
     public var warning = """
         holds symbols and random words of a link: whoever has this file has its key. Nothing was deposited while it was written. \
@@ -19,6 +22,12 @@ public struct LinkRecordingHead: Codable, Sendable, Equatable {
     public init(settings: LinkSettings) { self.settings = settings }
 }
 
+/// What is hashed for the last entry: every byte before it. The key is no secret; this shows damage, not a forger.
+private func recordingHash() -> RunningHash {
+    var key = Array("SDQKL recording.".utf8)
+    return RunningHash(key: SecretBytes(consuming: &key))
+}
+
 /// Writes a recording while a link runs.
 public final class LinkRecorder: LinkTap {
     static let magic = Array("SDQKLREC".utf8)
@@ -27,6 +36,8 @@ public final class LinkRecorder: LinkTap {
     private struct State {
         var descriptor: Int32
         var buffer = ByteBuffer()
+        var hash = recordingHash()
+        var entries: UInt64 = 0
         var trouble: String?
     }
 
@@ -56,19 +67,30 @@ public final class LinkRecorder: LinkTap {
         let time = UInt64(max(0, clock.now / .nanoseconds(1)))
         state.withLock { state in
             guard state.trouble == nil else { return }
-            let start = state.buffer.writerIndex
-            state.buffer.put(UInt32(0))
-            LinkRecordCodec.write(record, at: time, to: &state.buffer)
-            state.buffer.setInteger(UInt32(state.buffer.writerIndex - start - 4), at: start, endianness: .little)
+            Self.put(record, at: time, &state)
             if state.buffer.readableBytes >= Self.chunk { Self.flush(&state) }
         }
     }
 
-    /// Writes what is left and closes the file.
+    private static func put(_ record: LinkRecord, at time: UInt64, _ state: inout State) {
+        let start = state.buffer.writerIndex
+        state.buffer.put(UInt32(0))
+        LinkRecordCodec.write(record, at: time, to: &state.buffer)
+        state.buffer.setInteger(UInt32(state.buffer.writerIndex - start - 4), at: start, endianness: .little)
+        state.entries += 1
+    }
+
+    /// Writes what is left and the entry that says that nothing is missing, and closes the file.
     public func finish() {
+        let time = UInt64(max(0, clock.now / .nanoseconds(1)))
         state.withLock { state in
             guard state.descriptor >= 0 else { return }
             Self.flush(&state)
+            if state.trouble == nil {
+                let hash = state.hash.value().withBytes(Array.init)
+                Self.put(.whole(entries: state.entries, hash: hash), at: time, &state)
+                Self.flush(&state)
+            }
             Glibc.close(state.descriptor)
             state.descriptor = -1
             state.trouble = state.trouble ?? "it is finished"
@@ -80,6 +102,7 @@ public final class LinkRecorder: LinkTap {
 
     private static func flush(_ state: inout State) {
         state.buffer.withUnsafeReadableBytes { bytes in
+            state.hash.update(bytes)
             var rest = bytes[...]
             while !rest.isEmpty {
                 let count = write(state.descriptor, rest.baseAddress, rest.count)
@@ -100,35 +123,89 @@ struct LinkRecordingReader {
     private static let longest = 1 << 28
 
     let head: LinkRecordingHead
+    private let path: String
     private let handle: FileHandle
+    /// Reads up to where the file breaks off or stops making sense.
+    private let anyway: Bool
+    private var hash = recordingHash()
+    private(set) var entries: UInt64 = 0
 
-    /// - Throws: `QuantumLinkError.badMessage` for a file that is none.
-    init(path: String) throws {
-        guard let handle = FileHandle(forReadingAtPath: path) else {
-            throw QuantumLinkError.configuration("cannot read \(path): \(String(cString: strerror(errno)))")
+    /// - Throws: `QuantumLinkError.recording` for a file that is not there, is no recording or is of another version.
+    init(path: String, anyway: Bool = false) throws {
+        (self.path, self.anyway) = (path, anyway)
+        var isFolder: ObjCBool = false
+        guard FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) else {
+            throw QuantumLinkError.recording(path: path, problem: "is not there")
+        }
+        guard !isFolder.boolValue, let handle = FileHandle(forReadingAtPath: path) else {
+            let reason = isFolder.boolValue ? "it is a folder" : String(cString: strerror(errno))
+            throw QuantumLinkError.recording(path: path, problem: "cannot be read: \(reason)")
         }
         self.handle = handle
-        guard try handle.read(upToCount: 8).map(Array.init) == LinkRecorder.magic, let count = try Self.word(handle), count <= 1 << 20,
-            let text = try handle.read(upToCount: count), text.count == count
-        else { throw QuantumLinkError.badMessage("\(path) is no recording of a link") }
-        do { head = try JSONDecoder().decode(LinkRecordingHead.self, from: text) } catch {
-            throw QuantumLinkError.badMessage("\(path) has a head that cannot be read")
+        guard let magic = try handle.read(upToCount: 8), Array(magic) == LinkRecorder.magic, let size = try handle.read(upToCount: 4),
+            let count = Self.word(size), count <= 1 << 20, let text = try handle.read(upToCount: count), text.count == count
+        else { throw QuantumLinkError.recording(path: path, problem: "is no recording of a link") }
+        struct Version: Decodable { var version: Int }
+        if let version = try? JSONDecoder().decode(Version.self, from: text).version, version != LinkRecordingHead.newest {
+            throw QuantumLinkError.recording(
+                path: path, problem: "is of version \(version); this program reads version \(LinkRecordingHead.newest)")
         }
-        guard head.version == 1 else { throw QuantumLinkError.badMessage("\(path) is of version \(head.version), 1 can be read") }
+        do { head = try JSONDecoder().decode(LinkRecordingHead.self, from: text) } catch {
+            throw QuantumLinkError.recording(path: path, problem: "has a head that cannot be read: it was altered or damaged")
+        }
+        for part in [magic, size, text] { hash.update(part) }
+    }
+
+    /// Reads all of it and looks at nothing but whether it is whole and as it was written.
+    /// - Throws: `QuantumLinkError.recording`.
+    static func check(path: String) throws {
+        var reader = try LinkRecordingReader(path: path)
+        while try reader.entry() != nil {}
     }
 
     /// - Returns: nil at the end.
-    /// - Throws: `badMessage` for an entry that is cut short or malformed.
-    func next() throws -> LinkRecord? {
-        guard let count = try Self.word(handle) else { return nil }
-        guard count <= Self.longest, let body = try handle.read(upToCount: count), body.count == count else {
-            throw QuantumLinkError.badMessage("the recording is cut short")
-        }
+    /// - Throws: `QuantumLinkError.recording` for a file that is cut short or altered, `badMessage` for an entry that is malformed.
+    mutating func next() throws -> LinkRecord? {
+        guard let body = try entry() else { return nil }
         return try LinkRecordCodec.read(ByteBuffer(bytes: body))
     }
 
-    private static func word(_ handle: FileHandle) throws -> Int? {
-        guard let data = try handle.read(upToCount: 4), data.count == 4 else { return nil }
-        return data.reversed().reduce(0) { $0 << 8 | Int($1) }
+    /// Bytes of the next entry; nil at the end of a recording that is whole.
+    private mutating func entry() throws -> Data? {
+        guard let size = try handle.read(upToCount: 4), let count = Self.word(size) else { return try cutShort() }
+        guard count <= Self.longest else {
+            if anyway { return nil }
+            throw altered("entry \(entries + 1) has a length that cannot be")
+        }
+        guard let body = try handle.read(upToCount: count), body.count == count else { return try cutShort() }
+        if body.first == LinkRecordCodec.whole {
+            try finish(body)
+            return nil
+        }
+        entries += 1
+        hash.update(size)
+        hash.update(body)
+        return body
+    }
+
+    private func finish(_ body: Data) throws {
+        if anyway { return }
+        guard case .whole(let count, let recorded) = try? LinkRecordCodec.read(ByteBuffer(bytes: body)), count == entries,
+            recorded == hash.value().withBytes(Array.init)
+        else { throw altered("its bytes do not have the hash that stands at its end") }
+        if let more = try handle.read(upToCount: 1), !more.isEmpty { throw altered("something stands behind its end") }
+    }
+
+    private func cutShort() throws -> Data? {
+        if anyway { return nil }
+        throw QuantumLinkError.recording(
+            path: path,
+            problem: "is cut short after \(entries) entries: its end is missing (a killed service, a full disk, or still being written)")
+    }
+
+    private func altered(_ what: String) -> QuantumLinkError { .recording(path: path, problem: "was altered or damaged: \(what)") }
+
+    private static func word(_ data: Data) -> Int? {
+        data.count == 4 ? data.reversed().reduce(0) { $0 << 8 | Int($1) } : nil
     }
 }

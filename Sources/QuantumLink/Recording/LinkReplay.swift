@@ -22,9 +22,12 @@ public struct LinkReplay: Sendable, Codable {
 
     private static let mostDifferences = 20
 
-    /// - Throws: `QuantumLinkError` for a file that is no recording, or one whose entries make no sense in their order.
-    public static func run(path: String) async throws -> LinkReplay {
-        let reader = try LinkRecordingReader(path: path)
+    /// - Parameter anyway: also a file that is cut short or altered, as far as it makes sense.
+    /// - Throws: `QuantumLinkError.recording` for a file that is absent, no recording, of another version, cut short or altered; other errors for entries
+    ///   that make no sense in their order.
+    public static func run(path: String, anyway: Bool = false) async throws -> LinkReplay {
+        if !anyway { try LinkRecordingReader.check(path: path) }
+        var reader = try LinkRecordingReader(path: path, anyway: anyway)
         let settings = reader.head.settings
         var replay = LinkReplay(link: settings.identity.link, role: settings.identity.role)
         var transmitter = try TransmitterReplay(settings)

@@ -41,6 +41,8 @@ public enum LinkRecord: Sendable, Equatable {
     case pads(PadAccount)
     /// Text of the block's accounting record: a decision.
     case account(String)
+    /// Nothing is missing: so many entries came before, and their bytes have this hash. The recorder's own.
+    case whole(entries: UInt64, hash: [UInt8])
 }
 
 /// Takes a recording's entries in the order of the run. Called from any task; must not wait.

@@ -202,6 +202,12 @@ public actor LinkService {
         running.session?.cancel()
         await running.task?.value
         await running.session?.value
+        if let recorder = running.context.tap as? LinkRecorder {
+            if let trouble = recorder.trouble {
+                logger.error("the recording is not whole", metadata: ["link": "\(link)", "reason": "\(trouble)"])
+            }
+            recorder.finish()
+        }
         running.context.monitor.setState(.off, "stopped")
     }
 

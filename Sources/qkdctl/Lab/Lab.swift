@@ -26,12 +26,15 @@ final class Lab: Sendable {
     }
 
     /// - Throws: `LabError.testbed` or `.missingProgram`.
-    init(testbed: String, folder: String?, bare: Bool = false, pace: LabCommand.Pace = .follow, speed: Double = defaultSpeed) throws {
+    init(
+        testbed: String, folder: String?, bare: Bool = false, records: Bool = false, pace: LabCommand.Pace = .follow,
+        speed: Double = defaultSpeed
+    ) throws {
         testbedFile = absolutePath(testbed)
         bed = try Testbed.load(testbedFile)
         try bed.checkNames(file: testbed)
         try bed.checkCodes(file: testbed)
-        plan = try LabPlan(bed, file: testbed, bare: bare, freePort: FreePorts.next)
+        plan = try LabPlan(bed, file: testbed, bare: bare, records: records, freePort: FreePorts.next)
         self.folder = LabFolder(path: absolutePath(folder ?? "lab/\(bed.testbed)"))
         self.pace = pace
         self.speed = speed
@@ -63,13 +66,32 @@ final class Lab: Sendable {
         // Socket paths are relative to here: the kernel allows them 107 bytes.
         guard FileManager.default.changeCurrentDirectoryPath(folder.path) else { throw LabError.folderTaken(path: folder.path) }
         let supervisor = Supervisor(folder: folder) { self.say($0) }
+        var conclusion: Conclusion
         do {
-            try await work(supervisor, ending)
+            conclusion = try await work(supervisor, ending)
         } catch {
             await stop(supervisor)
             throw error
         }
         await stop(supervisor)
+        // Whole once the services have stopped.
+        if plan.records { conclusion.result.recordings = await replayRecordings() }
+        try finish(conclusion, ending)
+    }
+
+    private struct Conclusion {
+        var result: LabResult
+        var missing: [String]
+        var interrupted: Bool
+        var problem: LabError?
+    }
+
+    private func finish(_ conclusion: Conclusion, _ ending: Ending) throws {
+        if let path = ending.json { try OutputFile.write(conclusion.result.json(), to: path) }
+        if let problem = conclusion.problem { throw problem }
+        try judge(conclusion.missing, conclusion.result, interrupted: conclusion.interrupted, stay: ending.stay)
+        let problems = conclusion.result.recordings?.compactMap(\.problem) ?? []
+        if !problems.isEmpty { throw LabError.recording(problems: problems) }
     }
 
     private func stop(_ supervisor: Supervisor) async {
@@ -77,7 +99,7 @@ final class Lab: Sendable {
         folder.release()
     }
 
-    private func work(_ supervisor: Supervisor, _ ending: Ending) async throws {
+    private func work(_ supervisor: Supervisor, _ ending: Ending) async throws -> Conclusion {
         say("\(bed.testbed): \(plan.sites.count) sites, \(plan.links.count) links; files and logs in \(folder.path)")
         try await makeSecrets()
         let devices = try await startEmulator(supervisor)
@@ -85,14 +107,13 @@ final class Lab: Sendable {
         let started = ContinuousClock.now
         for site in plan.sites { try await startServices(site, supervisor) }
         for line in agentLines { say(line) }
-        say("services are up; a link without key after \(LabTable.minutes(ending.limitMinutes)) is a failure")
+        if plan.records { say("every link is recorded and deposits nothing: SITE/\(LabPlan.recordings) is key material") }
+        say("services are up; a link without \(plan.records ? "block" : "key") after \(LabTable.minutes(ending.limitMinutes)) is a failure")
         let watch = LabWatch(lab: self, started: started)
         let (interrupted, problem) = await follow(watch, supervisor, ending)
         let result = await conclude(watch, interrupted: interrupted)
         for line in result.summary { say(line) }
-        if let path = ending.json { try OutputFile.write(result.json(), to: path) }
-        if let problem { throw problem }
-        try judge(watch.missing(in: result), result, interrupted: interrupted, stay: ending.stay)
+        return Conclusion(result: result, missing: watch.missing(in: result), interrupted: interrupted, problem: problem)
     }
 
     /// Whoever ends a lab that was to stay has what was wanted, unless keys differ.
@@ -112,8 +133,8 @@ final class Lab: Sendable {
             if let problem = await supervisor.problem { return (false, problem) }
             let minutes = watch.seconds / 60
             let longEnough = minutes >= ending.minutes ?? 0
-            if watch.everyLinkHasKey, longEnough, !ending.stay { return (false, nil) }
-            if !watch.everyLinkHasKey, minutes >= max(ending.limitMinutes, ending.minutes ?? 0) { return (false, nil) }
+            if watch.everyLinkIsDone, longEnough, !ending.stay { return (false, nil) }
+            if !watch.everyLinkIsDone, minutes >= max(ending.limitMinutes, ending.minutes ?? 0) { return (false, nil) }
             try? await Task.sleep(for: .milliseconds(500))
         }
         return (true, nil)

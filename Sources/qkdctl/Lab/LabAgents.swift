@@ -5,6 +5,7 @@ import AsyncHTTPClient
 import Foundation
 import NIOCore
 import NIOHTTP1
+import QuantumLink
 
 extension LabPlan {
     /// `qkd-agentd`'s file for one site.
@@ -51,7 +52,7 @@ extension LabPlan {
                 .init(
                     name: link.name, transmitter: .init(node: link.transmitterSite, serial: link.bed.transmitter),
                     receiver: .init(node: link.receiverSite, serial: link.bed.receiver), path: link.bed.path, lossDB: link.bed.lossDB,
-                    code: link.bed.code, efficiency: link.bed.efficiency, blockSymbols: link.bed.blockSymbols,
+                    code: link.bed.code ?? LinkSettings.automatic, efficiency: link.bed.efficiency, blockSymbols: link.bed.blockSymbols,
                     slotSymbols: link.bed.slotSymbols, weight: link.bed.weight)
             })
     }
@@ -80,7 +81,8 @@ struct ControllerInventory: Encodable {
         var path: String
         var lossDB: Double
         var code: String
-        var efficiency: Double
+        /// Absent: chosen.
+        var efficiency: Double?
         var blockSymbols: Int
         var slotSymbols: Int
         var weight: Double

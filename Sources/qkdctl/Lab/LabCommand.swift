@@ -32,6 +32,10 @@ struct LabCommand: AsyncParsableCommand {
             discussion: """
                 Ends with status 0 when every link has stored a key that both ends deliver alike, with status 1 when that did not \
                 happen within --limit minutes. With --minutes it goes on that long, with --stay until it is interrupted (^C).
+
+                With --record both ends of every link write down what entered and what they decided (SITE/recordings), and nothing is \
+                deposited: the files are key material. When every link has closed a block the lab stops and runs each file again; it ends with \
+                status 0 when all decisions are the same bit for bit and no key was stored.
                 """)
 
         @OptionGroup var options: Options
@@ -45,6 +49,9 @@ struct LabCommand: AsyncParsableCommand {
         @Option(help: "Minutes after which a link without key is a failure.")
         var limit = 15.0
 
+        @Flag(help: "Record every link instead of storing key, and replay the recordings at the end.")
+        var record = false
+
         @Option(help: "Write the result to this file.")
         var json: String?
 
@@ -56,11 +63,13 @@ struct LabCommand: AsyncParsableCommand {
 
         func validate() throws {
             guard speed > 0 else { throw ValidationError("--speed must be more than 0") }
+            guard !record || !options.bare else { throw ValidationError("--record needs links: it cannot go with --bare") }
             guard limit > 0, minutes ?? 1 > 0 else { throw ValidationError("minutes and limit must be more than 0") }
         }
 
         func run() async throws {
-            let lab = try Lab(testbed: options.testbed, folder: options.folder, bare: options.bare, pace: pace, speed: speed)
+            let lab = try Lab(
+                testbed: options.testbed, folder: options.folder, bare: options.bare, records: record, pace: pace, speed: speed)
             if let json { try OutputFile.check(absolutePath(json)) }
             let ending = Lab.Ending(minutes: minutes, stay: stay, limitMinutes: limit, json: json.map(absolutePath))
             let work = Task { try await lab.run(ending) }

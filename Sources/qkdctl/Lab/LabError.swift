@@ -13,6 +13,7 @@ enum LabError: Error, CustomStringConvertible {
     case commandFailed(command: String, end: ChildEnd, tail: [String])
     case unfinished(missing: [String])
     case interrupted(missing: [String])
+    case recording(problems: [String])
     case output(file: String, reason: String)
     case fetch(problem: String)
 
@@ -30,6 +31,7 @@ enum LabError: Error, CustomStringConvertible {
         case .commandFailed(let command, let end, let tail): "\(command) \(end):\(Self.lines(tail))"
         case .unfinished(let missing): "the time is over: \(missing.joined(separator: "; "))"
         case .interrupted(let missing): "interrupted\(missing.isEmpty ? "" : ": " + missing.joined(separator: "; "))"
+        case .recording(let problems): "the recordings: \(problems.joined(separator: "; "))"
         case .output(let file, let reason): "cannot write \(file): \(reason)"
         case .fetch(let problem): "fetching keys failed: \(problem)"
         }

@@ -3,6 +3,7 @@
 import Foundation
 import Glibc
 import KeyMaterial
+import QuantumLink
 
 /// Where one device answers: `tcp:host:port`.
 typealias DeviceURIs = [String: String]
@@ -42,21 +43,24 @@ extension LabPlan {
         let transmits = link.transmitterSite == site.name
         let serial = transmits ? link.bed.transmitter : link.bed.receiver
         let device = Self.deviceName(site.devices.firstIndex(of: serial) ?? 0)
-        return [
+        let lines = [
             "  - id: \(link.name)",
             "    peer: \(peer)",
             "    role: \(transmits ? "TRANSMITTER" : "RECEIVER")",
             "    device: \(device)",
             "    path: \(link.bed.path)",
             "    loss_db: \(link.bed.lossDB)",
-            "    code: \(link.bed.code)",
-            "    efficiency: \(link.bed.efficiency)",
+            "    code: \(link.bed.code ?? LinkSettings.automatic)",
             "    block_symbols: \(link.bed.blockSymbols)",
             "    slot_symbols: \(link.bed.slotSymbols)",
             "    weight: \(link.bed.weight)",
             "    epsilon: 1.0e-10",
         ]
+        return lines + (link.bed.efficiency.map { ["    efficiency: \($0)"] } ?? []) + (records ? ["    record: \(Self.recordings)"] : [])
     }
+
+    /// Where a site's recordings lie, in its folder.
+    static let recordings = "recordings"
 
     private static func deviceName(_ index: Int) -> String { "device\(index + 1)" }
 

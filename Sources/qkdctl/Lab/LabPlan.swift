@@ -4,6 +4,7 @@
 import Foundation
 import NodeRuntime
 import PostProcessing
+import QuantumLink
 
 /// The part of a testbed file that a lab needs; `qkd-emulator` checks the whole of it.
 struct Testbed: Decodable, Sendable {
@@ -21,8 +22,10 @@ struct Testbed: Decodable, Sendable {
         var receiver: String
         var path: String
         var lossDB: Double
-        var code: String
-        var efficiency: Double
+        /// A code's name; absent or `auto`: the two ends choose.
+        var code: String?
+        /// Absent: chosen.
+        var efficiency: Double?
         var blockSymbols: Int
         var slotSymbols: Int
         var weight: Double
@@ -53,9 +56,11 @@ struct Testbed: Decodable, Sendable {
     /// - Throws: `LabError.testbed` for a code that does not exist, or slots or blocks that are shorter than one of its frames.
     func checkCodes(file: String) throws {
         for link in links {
-            guard let code = try? ReconciliationCode.named(link.code) else {
+            guard let name = link.code, name != LinkSettings.automatic else { continue }
+            guard let code = try? ReconciliationCode.named(name) else {
                 let known = ReconciliationCode.all.map(\.id).joined(separator: ", ")
-                throw LabError.testbed(file: file, problem: "link \(link.name): code '\(link.code)' is none of \(known)")
+                throw LabError.testbed(
+                    file: file, problem: "link \(link.name): code '\(name)' is none of \(LinkSettings.automatic), \(known)")
             }
             for (name, symbols) in [("slot_symbols", link.slotSymbols), ("block_symbols", link.blockSymbols)]
             where symbols < code.frameSymbols {
@@ -115,16 +120,18 @@ struct LabPlan: Sendable {
     let links: [LabLink]
     /// Services know no peers and no links: a controller makes them.
     let bare: Bool
+    /// Links are recorded, and deposit nothing.
+    let records: Bool
 
     /// - Parameter freePort: a loopback TCP port that nobody uses.
-    init(_ bed: Testbed, file: String, bare: Bool = false, freePort: () throws -> Int) throws {
+    init(_ bed: Testbed, file: String, bare: Bool = false, records: Bool = false, freePort: () throws -> Int) throws {
         let siteOf = Dictionary(bed.devices.map { ($0.serial, $0.site) }) { first, _ in first }
         func site(of device: String) throws -> String {
             guard let site = siteOf[device] else { throw LabError.testbed(file: file, problem: "a link names no device: '\(device)'") }
             return site
         }
         name = bed.testbed
-        self.bare = bare
+        (self.bare, self.records) = (bare, records)
         links = try bed.links.map {
             LabLink(bed: $0, transmitterSite: try site(of: $0.transmitter), receiverSite: try site(of: $0.receiver))
         }

@@ -49,9 +49,11 @@ struct LabResult: Codable, Sendable {
     /// Device time over wall time; 1 or more keeps up with the hardware.
     var realTimeFactor: Double
     var seconds: Double
+    /// What came of the recordings, where the lab made any.
+    var recordings: [LabRecording]?
 
     enum CodingKeys: String, CodingKey {
-        case links, sharing, seconds
+        case links, sharing, seconds, recordings
         case realTimeFactor = "real_time_factor"
     }
 

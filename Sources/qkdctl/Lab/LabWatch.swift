@@ -115,7 +115,12 @@ final class LabWatch: Sendable {
     }
 
     func hasKey(_ link: LabLink) -> Bool { storedBits(link) > 0 }
-    var everyLinkHasKey: Bool { lab.plan.links.allSatisfy(hasKey) }
+    /// What the lab is for: key, or a whole block in the recordings of both ends.
+    var everyLinkIsDone: Bool { lab.plan.links.allSatisfy(lab.plan.records ? hasBlock : hasKey) }
+
+    private func hasBlock(_ link: LabLink) -> Bool {
+        [link.transmitterSite, link.receiverSite].allSatisfy { status(link, at: $0)?.last != nil }
+    }
 
     private func status(_ link: LabLink, at site: String) -> LinkStatus? {
         state.withLock { $0.services[site]?.links.first { $0.link.rawValue == link.name } }
@@ -176,9 +181,17 @@ final class LabWatch: Sendable {
 
     /// What keeps the result from being a success, in words.
     func missing(in result: LabResult) -> [String] {
-        result.links.compactMap { link in
+        if lab.plan.records { return missingRecordings(in: result) }
+        return result.links.compactMap { link in
             if link.secretBitsStored == 0 { return "\(link.name) stored no key (\(link.limitedBy))" }
             return link.keysEqual ? nil : "\(link.name): \(link.keys ?? LabResult.notFetched)"
+        }
+    }
+
+    private func missingRecordings(in result: LabResult) -> [String] {
+        zip(lab.plan.links, result.links).compactMap { link, found in
+            if found.secretBitsStored > 0 { return "\(found.name) stored key although it was recorded" }
+            return hasBlock(link) ? nil : "\(found.name) closed no block (\(found.limitedBy))"
         }
     }
 

@@ -200,8 +200,10 @@ public struct LinkConfiguration: Sendable {
     public var receiver: String
     public var path: String
     public var lossDB: Double
-    public var code: String
-    public var efficiency: Double
+    /// nil or `auto`: its ends choose.
+    public var code: String?
+    /// nil: its ends choose.
+    public var efficiency: Double?
     public var blockSymbols: Int
     public var slotSymbols: Int
     public var weight: Double

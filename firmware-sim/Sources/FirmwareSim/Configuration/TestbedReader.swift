@@ -101,8 +101,10 @@ extension TestbedConfiguration {
     private func readLink(_ item: StrictMapping) throws(FirmwareSimError) -> LinkConfiguration {
         let link = LinkConfiguration(
             name: try item.string("name"), transmitter: try item.string("transmitter"), receiver: try item.string("receiver"),
-            path: try item.string("path"), lossDB: try item.double("loss_db", in: 0...60), code: try item.string("code"),
-            efficiency: try item.double("efficiency", in: 0.5...1), blockSymbols: try item.int("block_symbols", in: 1...100_000_000_000),
+            path: try item.string("path"), lossDB: try item.double("loss_db", in: 0...60),
+            code: item.has("code") ? try item.string("code") : nil,
+            efficiency: item.has("efficiency") ? try item.double("efficiency", in: 0.5...1) : nil,
+            blockSymbols: try item.int("block_symbols", in: 1...100_000_000_000),
             slotSymbols: try item.int("slot_symbols", in: 1...100_000_000_000), weight: try item.double("weight", in: 0.001...1e6),
             referenceKeyRateBps: item.has("reference_key_rate_bps") ? try item.double("reference_key_rate_bps", in: 0...1e12) : nil)
         try item.finish()
