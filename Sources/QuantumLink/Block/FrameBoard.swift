@@ -12,8 +12,10 @@ internal import PostProcessing
 struct FrameBoard: Sendable {
     /// Less than the frames that the receiver's end may have under way.
     static let batch = 8
-    /// So many first attempts in a row that come to nothing: the two ends do not see the same symbols any more.
-    static let lostAfter = 12
+    /// So many first attempts in a row that come to nothing: the two ends do not see the same symbols any more. Where half of all frames
+    /// need more than their message (the last step of beta), twenty in a row come once in a million. Less than `ReceiverSession.mostInFlight`, so that
+    /// it is seen before the first of them have used up their rounds.
+    static let lostAfter = 20
 
     /// By index, until all before them are attempted too: whether they were decoded at once.
     private var results: [UInt32: Bool] = [:]

@@ -6,7 +6,7 @@ internal import Synchronization
 
 /// An ordered pipe of messages to the far end.
 public protocol MessagePipe: Sendable {
-    /// Queues length, type and body; never waits. The protocol bounds what is under way (16 frames).
+    /// Queues length, type and body; never waits. The protocol bounds what is under way (28 frames).
     func send(_ message: ByteBuffer)
     /// The next message: type and body without the length. One caller at a time.
     /// - Returns: nil when the pipe is closed.

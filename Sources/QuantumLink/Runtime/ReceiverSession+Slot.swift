@@ -6,7 +6,7 @@ internal import QKDModel
 
 extension ReceiverSession {
     /// Frames that may be under way without a verdict.
-    static let mostInFlight = 16
+    static let mostInFlight = 28
 
     /// Never throws: a slot that fails is ended at the far end too.
     func runSlot(_ number: UInt32, frames: Int) async {
@@ -99,7 +99,8 @@ extension ReceiverSession {
         let deadline = ContinuousClock.now + .seconds(60)
         while ContinuousClock.now < deadline {
             try await read(feed, into: &store)
-            store.discard(before: store.end - 16 * SlotOpening.symbolsNeeded(symbolRate: symbolRate))
+            // The transmitter's word may be long on its way.
+            store.discard(before: store.end - 64 * SlotOpening.symbolsNeeded(symbolRate: symbolRate))
             guard let message = slotInbox.takeNow() else { continue }
             guard case .slotRunning(_, let utc) = message else { throw SlotOver(reason: "a message out of place") }
             return utc
