@@ -41,6 +41,10 @@ package struct BlockChooser: Sendable {
     private static let worthwhile = 1.01
     /// Long frames reach nearer to the limit; they are taken where a slot holds so many of them.
     private static let longFrames = 8
+    /// More frames than this that need more than their message: the slot comes near to what a lost alignment looks like (`FrameBoard.lostAfter`).
+    private static let mostAsked = 0.3
+    /// How much nearer to the limit a block may turn out than it was aimed at, once the channel is measured and before.
+    private static let margin = (measured: 0.003, unknown: 0.01)
     private static let longBits = 1_024_000
     private static let shortBits = 204_800
 
@@ -176,7 +180,8 @@ package struct BlockChooser: Sendable {
         let estimate = try ParameterEstimate.estimate(
             sums: sums, calibration: calibration, efficiency: try ReceiverEfficiency(channel.efficiency, standardError: error),
             budget: budget)
-        let expected = model.expectation(code, efficiency: efficiency)
+        let expected = model.expectation(code, efficiency: efficiency + (channel.isMeasured ? Self.margin.measured : Self.margin.unknown))
+        guard expected.first <= Self.mostAsked else { return -.infinity }
         let verified = Int(Double(frames) * (1 - expected.lost))
         let saved = Double(verified) * expected.rounds
         return try KeyLength.compute(

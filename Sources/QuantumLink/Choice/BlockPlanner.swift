@@ -52,7 +52,10 @@ struct BlockPlanner: Sendable {
     /// After the first slot: why the block does not fit its code, or nil. It is better given up and begun anew with the right modulation than
     /// finished without key. Nothing of it is used.
     mutating func misfit(of block: TransmitterBlock) throws -> String? {
-        guard block.life.slots == 1, block.life.decided >= min(16, block.life.frames / 2), let snr = block.sums.signalToNoise else {
+        // A block that one slot fills is finished: nothing would be saved.
+        guard block.life.slots == 1, block.life.wanted > 0, block.life.decided >= min(16, block.life.frames / 2),
+            let snr = block.sums.signalToNoise
+        else {
             return nil
         }
         guard !(0.985...1.08).contains(snr / tuner.designSNR) else { return nil }

@@ -8,9 +8,14 @@ package import PostProcessing
 /// s = .0128 sqrt(.1 / rate) for short frames, .57 of it (at least .007) for long ones, and b lies two s above a code's operating
 /// efficiency: fitted to the table of docs/reconciliation.md. What frames of earlier blocks did corrects b.
 package struct FrameModel: Sendable, Equatable {
-    /// Share of its core that a frame is disclosed that is not decoded at once, and the share of frames that are given up in the end.
-    private static let disclosed = 0.018
-    private static let lost = 0.002
+    /// Share of its core that a frame is disclosed that is not decoded at once, long and short ones, and what is added per width below the middle of the
+    /// waterfall; the share of frames that are given up in the end. Fitted to the table's net beta and to what two links showed in a thousand seconds:
+    /// .003 to .008 of the core near the limit, .015 one width below the middle, .035 three, .06 five.
+    private static let disclosed = (long: 0.006, short: 0.010)
+    private static let deeper = 0.0095
+    private static let lost = 0.0005
+    /// How much more than `operatingEfficiency` says the middle falls until a code's last step.
+    private static let steeper = ["r05": 0.0025, "r07": 0.007, "r10": 0.006, "r15": 0.016]
     private static let mostShift = 0.015
     private static let leastFrames = 60
 
@@ -23,7 +28,7 @@ package struct FrameModel: Sendable, Equatable {
         let z = (middle(code) - efficiency) / Self.width(code)
         let first = min(1, erfc(z / 2.0.squareRoot()) / 2)
         // Deep in the waterfall a frame takes more rounds, and some take all and fail.
-        let share = Self.disclosed + 0.01 * max(0, -z)
+        let share = (Self.isLong(code) ? Self.disclosed.long : Self.disclosed.short) + Self.deeper * max(0, -z)
         let rounds = min(Double(code.disclosureRounds), share * Double(code.coreBits) / Double(code.disclosureBits))
         return (first, first * rounds, Self.lost + (z < -2 ? min(1, first * (-z - 2) / 4) : 0))
     }
@@ -39,12 +44,17 @@ package struct FrameModel: Sendable, Equatable {
         shift = min(max(shift + (seen - shift) / 3, -Self.mostShift), Self.mostShift)
     }
 
-    private func middle(_ code: ReconciliationCode) -> Double { code.operatingEfficiency + 2 * Self.width(code) + shift }
+    private func middle(_ code: ReconciliationCode) -> Double {
+        let steps = code.steps > 0 ? Double(code.step) / Double(code.steps) : 0
+        return code.operatingEfficiency + 2 * Self.width(code) + shift - (Self.steeper[String(code.base.prefix(3))] ?? 0) * steps
+    }
 
     private static func width(_ code: ReconciliationCode) -> Double {
         let short = 0.0128 * (0.1 / code.rate).squareRoot()
-        return code.frameBits > 500_000 ? max(0.007, 0.57 * short) : short
+        return isLong(code) ? max(0.007, 0.57 * short) : short
     }
+
+    private static func isLong(_ code: ReconciliationCode) -> Bool { code.frameBits > 500_000 }
 
     /// z with Q(z) = share.
     private static func quantile(_ share: Double) -> Double {
