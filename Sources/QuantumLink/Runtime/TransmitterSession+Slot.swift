@@ -42,7 +42,8 @@ extension TransmitterSession {
             blame(error)
             refused = slot?.base == nil
         }
-        await giveBack(symbols: 0, refused: refused)
+        // Frames of a slot that ended early stay in the block.
+        await giveBack(symbols: Int(slot?.decided ?? 0) * code.frameSymbols, refused: refused)
         let decided = slot?.decided ?? 0
         try await end(number)
         // A slot that gave nothing is not tried again at once.
