@@ -122,6 +122,19 @@ struct EndingTests {
         }
     }
 
+    @Test("A receiver whose first symbols are late loses no slot: the transmitter has sent all by then")
+    func lateReceiver() async throws {
+        let bench = try LinkBench(SyntheticChannel(seed: 38))
+        bench.line.change { ($0.receiverLate, $0.transmitterCounts) = (250, true) }
+        let reasons = Mutex(Set<String>())
+        await bench.run { sender, receiver in
+            reasons.withLock { $0.formUnion(sender.alarms.map(\.text)) }
+            return sender.blocksDeposited >= 1 && receiver.blocksDeposited >= 1
+        }
+        #expect(bench.transmitter.context.monitor.snapshot.slotsFailed == 0, "\(reasons.withLock { $0 })")
+        #expect(try !bench.transmitter.keys().isEmpty)
+    }
+
     @Test("A receiver that turns slowly within a slot is followed")
     func phase() async throws {
         // .37 rad within a slot: without following it the last frames would be below what the code can bear, and T would look 5 % smaller.
@@ -191,8 +204,14 @@ struct EndingTests {
 
         // Before the handshake nobody may send more than 64 KiB.
         let (third, fourth) = try await sockets.pair()
+        third.send(Self.message(7, 20))
         third.send(Self.message(1, MessageCodec.handshakeLimit + 1))
-        #expect(try await fourth.receive() == nil)
+        #expect(try await fourth.receive()?.readableBytes == 20)
+        // What came before is still handed on; then the reason, which is an alarm.
+        await #expect(throws: QuantumLinkError.badMessage("one of \(MessageCodec.handshakeLimit + 1) bytes is announced")) {
+            try await fourth.receive()
+        }
+        fourth.close()
         #expect(try await third.receive() == nil)
         await sockets.close()
     }

@@ -70,6 +70,8 @@ struct HealthTests {
             ("no correlation between what was sent and what was received", "no-correlation"), ("the receiver lost its lock", "no-light"),
             ("device rx: no answer within 5 s", "device"), ("device rx: another session holds its lock (a capture?)", "device"),
             ("no answer in time: symbols of the receiver", "slots"),
+            ("the receiver's shot noise stepped by 1.7 % of the shot noise", "calibration"),
+            ("the shot calibration is saturated: 106339 of 262144 samples", "calibration"),
         ])
     func kinds(reason: String, kind: String) { #expect(AlarmKind(slotReason: reason)?.rawValue == kind) }
 
@@ -94,6 +96,10 @@ struct HealthTests {
         // The end that was refused learns it from the other's last word.
         let told = QuantumLinkError.closed("the far end refused: a tag was refused here: it names a pad position that was used before")
         #expect(raised(health.ended(told, now: start + .seconds(701))) == [.tagRefused])
+        // So does the end whose bytes were changed.
+        let heard = QuantumLinkError.closed("the far end found changed bytes: the block tag does not match")
+        #expect(raised(health.ended(heard, now: start + .seconds(701))) == [.tampering])
+        #expect(health.acknowledge() == [.clear(.tagRefused), .clear(.tampering)])
         #expect(raised(health.ended(QuantumLinkError.database("full"), now: start + .seconds(702))) == [.database])
         #expect(cleared(health.connected(now: start + .seconds(703))).contains(.database))
 
@@ -124,8 +130,13 @@ struct HealthTests {
         #expect(health.look(facts, now: start + .seconds(14)) == [])
         let away = health.look(facts, now: start + .seconds(25))
         #expect(away == [.raise(.device, .major, "OFF: no answer"), .show(.pending, "OFF: no answer")])
+        // Slots that fail of the same have nothing to add; the first words stay.
+        let silent = "device rx: no answer within 5 s"
+        for second in 0...2 { #expect(health.slotEnded(frames: 0, reason: silent, now: start + .seconds(25 + second)) == []) }
+        #expect(health.look(facts, now: start + .seconds(28)) == [])
+        #expect(health.slotEnded(frames: 5, reason: "", now: start + .seconds(28)) == [])
         facts.device = .ready
-        #expect(health.look(facts, now: start + .seconds(26)) == [.clear(.device), .show(.active, "generating")])
+        #expect(health.look(facts, now: start + .seconds(29)) == [.clear(.device), .show(.active, "generating")])
         (facts.receiver, facts.isCalibrating) = ("calibrating: 1 of 2", true)
         #expect(health.look(facts, now: start + .seconds(30)) == [])
         #expect(health.look(facts, now: start + .seconds(50)) == [])

@@ -288,13 +288,14 @@ struct MachineTests {
             Epoch(Array(repeating: 1, count: 16)), Epoch(Array(repeating: 2, count: 16)), Epoch(Array(repeating: 3, count: 16))
         )
         let doubt = BlockID(UUID())
-        func hello(_ role: DeviceRole, _ epochs: [Epoch], _ inDoubt: [BlockID] = []) -> Hello {
+        func hello(_ role: DeviceRole, _ epochs: [Epoch], _ inDoubt: [BlockID] = [], taken: UInt64 = 64) -> Hello {
             Hello(
                 node: role == .transmitter ? "a" : "b", peer: role == .transmitter ? "b" : "a", link: "a-b", role: role,
-                nonce: Array(repeating: role == .transmitter ? 1 : 2, count: 32), epochs: epochs, inDoubt: inDoubt)
+                nonce: Array(repeating: role == .transmitter ? 1 : 2, count: 32), epochs: epochs,
+                taken: epochs.map { _ in taken }, inDoubt: inDoubt)
         }
-        var left = Handshake(own: hello(.transmitter, [other, new, old]), committed: { $0 == doubt })
-        var right = Handshake(own: hello(.receiver, [new, old], [doubt]), committed: { _ in false })
+        var left = Handshake(own: hello(.transmitter, [other, new, old]), next: { _ in 64 }, committed: { $0 == doubt })
+        var right = Handshake(own: hello(.receiver, [new, old], [doubt]), next: { _ in 64 }, committed: { _ in false })
         #expect(right.start().isEmpty)
         guard case .send(let first) = try #require(left.start().first) else { return }
         guard case .send(let second) = try #require(try right.input(first).first) else { return }
@@ -310,11 +311,20 @@ struct MachineTests {
         #expect(done.contains(.resolve([.init(block: doubt, committed: true)])))
         #expect(done.contains(.established(new)))
         // Wrong peers and lies are refused.
-        var stranger = Handshake(own: hello(.receiver, [old]), committed: { _ in false })
+        var stranger = Handshake(own: hello(.receiver, [old]), next: { _ in 64 }, committed: { _ in false })
         #expect(throws: QuantumLinkError.self) { try stranger.input(.hello(hello(.receiver, [old]))) }
-        var liar = Handshake(own: hello(.transmitter, [old]), committed: { _ in false })
+        var liar = Handshake(own: hello(.transmitter, [old]), next: { _ in 64 }, committed: { _ in false })
         _ = liar.start()
         #expect(throws: QuantumLinkError.self) { try liar.input(.hello(hello(.receiver, [new]))) }
+        func isPosition(_ error: any Error) -> Bool { if case QuantumLinkError.padPosition = error { true } else { false } }
+        // An end whose state was brought back from a copy tags nothing: its pad was used there. Whose word counts is known first.
+        var copied = Handshake(own: hello(.transmitter, [old]), next: { _ in 48 }, committed: { _ in false })
+        _ = copied.start()
+        #expect { try copied.input(.hello(hello(.receiver, [old]))) } throws: { isPosition($0) }
+        var far = Handshake(own: hello(.receiver, [old]), next: { _ in 48 }, committed: { _ in false })
+        #expect(try far.input(.hello(hello(.transmitter, [old]))).count == 1)
+        #expect(try far.input(.resolve(Resolve(epoch: old, answers: []))).count == 1)
+        #expect { try far.tagVerified(.handshake) } throws: { isPosition($0) }
     }
 
     @Test("Noise that stands still shows no drift; noise or an offset that moves between calibration windows does")

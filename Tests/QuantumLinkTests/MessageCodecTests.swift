@@ -16,7 +16,7 @@ struct MessageCodecTests {
         .hello(
             Hello(
                 node: "almagro", peer: "norte", link: "almagro-norte", role: .transmitter, nonce: Array(0..<32),
-                epochs: [Epoch(Array(repeating: 7, count: 16))], inDoubt: [block])),
+                epochs: [Epoch(Array(repeating: 7, count: 16))], taken: [1 << 40], inDoubt: [block])),
         .resolve(Resolve(epoch: Epoch(Array(repeating: 9, count: 16)), answers: [.init(block: block, committed: true)])),
         .tag(TagMessage(purpose: .commit, padOffset: 1 << 40, tag: Array(0..<16))),
         .bye("why"),

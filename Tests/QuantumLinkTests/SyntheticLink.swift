@@ -40,6 +40,10 @@ struct SyntheticChannel: Sendable {
     var calibrationGain = 1.0
     /// The receiver's device stops giving symbols, without a word.
     var receiverSilent = false
+    /// Milliseconds that each of the first batches of an acquisition comes late at the receiver.
+    var receiverLate = 0
+    /// The transmitter sends as many symbols as it was asked for, and no more.
+    var transmitterCounts = false
     /// A calibration gives no symbols, without a word.
     var calibrationSilent = false
 }
@@ -85,7 +89,7 @@ final class SyntheticTransmitter: SlotTransmitter {
         line.state.withLock { state in
             state.transmitterAt = max(state.transmitterAt, state.receiverAt) + 100_003
         }
-        return Feed(line)
+        return Feed(line, symbols: line.channel.transmitterCounts ? symbols ?? .max : .max)
     }
 
     func stop() async throws { stopped.withLock { $0 += 1 } }
@@ -94,14 +98,22 @@ final class SyntheticTransmitter: SlotTransmitter {
     final class Feed: SymbolFeed {
         let line: SyntheticLine
         let begun: Int
-        init(_ line: SyntheticLine) {
+        let left: Mutex<Int>
+        init(_ line: SyntheticLine, symbols: Int) {
             self.line = line
+            left = Mutex(symbols)
             begun = line.state.withLock { $0.transmitterAt }
         }
 
         func next() async throws -> SymbolBatch? {
             // A device makes its reader wait; without that, two feeds would hold both threads of a small machine.
             await Task.yield()
+            // As a device does: whole batches, and no more than were asked for.
+            let goesOn = left.withLock { left in
+                defer { left -= min(left, SyntheticLine.batch) }
+                return left > 0
+            }
+            guard goesOn else { return nil }
             var waited = 0
             while line.state.withLock({ $0.transmitterAt > ($0.receiverRuns ? $0.receiverAt : begun) + SyntheticLine.ahead }) {
                 try await Task.sleep(for: .milliseconds(1))
@@ -150,7 +162,8 @@ final class SyntheticReceiver: SlotReceiver {
 
     func start(symbols: Int?) async throws -> any SymbolFeed {
         let channel = line.state.withLock { state in
-            state.receiverAt = state.transmitterAt + 12_345
+            // Its clock never goes back.
+            state.receiverAt = max(state.receiverAt, state.transmitterAt) + 12_345
             state.receiverRuns = true
             return state.channel
         }
@@ -206,6 +219,9 @@ final class SyntheticReceiver: SlotReceiver {
             let count = given.withLock { given in
                 defer { given += 1 }
                 return given
+            }
+            if kind == .signal, count < 4, line.channel.receiverLate > 0 {
+                try await Task.sleep(for: .milliseconds(line.channel.receiverLate))
             }
             let goesOn = left.withLock { left in
                 defer { left -= 1 }

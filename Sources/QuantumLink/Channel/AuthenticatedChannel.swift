@@ -93,6 +93,12 @@ public final class AuthenticatedChannel: Sendable {
 
     public func close() { pipe.close() }
 
+    /// The far end learns that its bytes did not come as they were sent: both ends then show the same.
+    func object(to error: any Error) {
+        guard LinkHealth.isTampering(error) else { return }
+        send(.bye(LinkHealth.foundChanges + String(describe(error).prefix(300))))
+    }
+
     func begin(_ keys: EpochKeys, role: DeviceRole, transmitterNonce: [UInt8], receiverNonce: [UInt8]) throws {
         try transcript.withLock { try $0.begin(keys, role: role, transmitterNonce: transmitterNonce, receiverNonce: receiverNonce) }
     }
@@ -105,10 +111,14 @@ extension AuthenticatedChannel {
     /// - Returns: the epoch in use.
     public func handshake(_ identity: LinkIdentity, database: LinkDatabase, random: any RandomSource) async throws -> EpochKeys {
         let epochs = try database.epochs(of: identity.link)
+        let other = identity.role == .transmitter ? DeviceRole.receiver : .transmitter
         let hello = Hello(
             node: identity.node.rawValue, peer: identity.peer.rawValue, link: identity.link.rawValue, role: identity.role,
-            nonce: random.bytes(32), epochs: epochs.map(\.epoch), inDoubt: try database.blocksInDoubt(on: identity.link))
-        var handshake = Handshake(own: hello, committed: { try database.isCommitted($0) })
+            nonce: random.bytes(32), epochs: epochs.map(\.epoch), taken: try epochs.map { try $0.position(of: other) },
+            inDoubt: try database.blocksInDoubt(on: identity.link))
+        var handshake = Handshake(
+            own: hello, next: { epoch in try epochs.first { $0.epoch == epoch }?.position(of: identity.role) ?? 0 },
+            committed: { try database.isCommitted($0) })
         var established: EpochKeys?
         var actions = handshake.start()
         while true {

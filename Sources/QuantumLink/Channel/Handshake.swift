@@ -32,9 +32,14 @@ public struct Handshake: Sendable {
     private let own: Hello
     /// Answers a block in doubt at the other end: whether it is committed here.
     private let committed: @Sendable (BlockID) throws -> Bool
+    /// The position of this end's next tag in its own pad.
+    private let next: @Sendable (Epoch) throws -> UInt64
 
-    public init(own: Hello, committed: @escaping @Sendable (BlockID) throws -> Bool) {
+    public init(
+        own: Hello, next: @escaping @Sendable (Epoch) throws -> UInt64, committed: @escaping @Sendable (BlockID) throws -> Bool
+    ) {
         self.own = own
+        self.next = next
         self.committed = committed
     }
 
@@ -63,6 +68,7 @@ public struct Handshake: Sendable {
             guard let epoch = own.epochs.first(where: { peer.epochs.contains($0) }) else {
                 throw QuantumLinkError.wrongPeer("the two ends have no installed secret in common")
             }
+            try checkPad(epoch, peer)
             state = .resolving(peer: peer, epoch: epoch)
             return [
                 .begin(epoch, transmitterNonce: own.nonce, receiverNonce: peer.nonce), .send(.resolve(try answer(peer, epoch))), .sendTag,
@@ -84,6 +90,8 @@ public struct Handshake: Sendable {
         guard purpose == .handshake, case .checking(let peer, let resolve) = state else {
             throw QuantumLinkError.unexpected(message: "a \(purpose) tag", during: "the handshake")
         }
+        // Only now is its HELLO believed.
+        if own.role == .receiver { try checkPad(resolve.epoch, peer) }
         state = .established
         let settled: [Action] = [.resolve(resolve.answers), .established(resolve.epoch)]
         return own.role == .transmitter ? settled : [.send(.resolve(try answer(peer, resolve.epoch))), .sendTag] + settled
@@ -91,6 +99,16 @@ public struct Handshake: Sendable {
 
     private func answer(_ peer: Hello, _ epoch: Epoch) throws -> Resolve {
         Resolve(epoch: epoch, answers: try peer.inDoubt.map { .init(block: $0, committed: try committed($0)) })
+    }
+
+    /// An end that runs on an old copy of its state must not tag anything: it would use a stretch of its pad twice.
+    private func checkPad(_ epoch: Epoch, _ peer: Hello) throws {
+        guard let index = peer.epochs.firstIndex(of: epoch) else { return }
+        let (taken, next) = (peer.taken[index], try next(epoch))
+        guard taken <= next else {
+            throw QuantumLinkError.padPosition(
+                "the far end has taken tags up to byte \(taken), the next one here would be at \(next): this end runs on an old copy")
+        }
     }
 
     /// Answers are for what was asked, in that order: no more and no less.

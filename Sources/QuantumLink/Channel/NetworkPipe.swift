@@ -22,6 +22,8 @@ package final class NetworkPipe: MessagePipe {
     fileprivate let inbound = MessageQueue<ByteBuffer>()
     private let waiting = Atomic<Int>(0)
     private let limit = Atomic<Int>(MessageCodec.handshakeLimit)
+    /// The length of a message that breaks the rules; -1: none came.
+    private let broken = Atomic<Int>(-1)
 
     fileprivate init(_ channel: any Channel) { self.channel = channel }
 
@@ -39,8 +41,13 @@ package final class NetworkPipe: MessagePipe {
 
     package func send(_ message: ByteBuffer) { channel.writeAndFlush(message, promise: nil) }
 
+    /// - Throws: `badMessage` where the stream went on with a length that no message has.
     package func receive() async throws -> ByteBuffer? {
-        guard let message = await inbound.next() else { return nil }
+        guard let message = await inbound.next() else {
+            let length = broken.load(ordering: .sequentiallyConsistent)
+            if length >= 0 { throw QuantumLinkError.badMessage("one of \(length) bytes is announced") }
+            return nil
+        }
         let left = waiting.subtract(message.readableBytes, ordering: .sequentiallyConsistent).newValue
         if left < Self.highWater, left + message.readableBytes >= Self.highWater { channel.read() }
         return message
@@ -58,7 +65,14 @@ package final class NetworkPipe: MessagePipe {
         inbound.put(message)
     }
 
+    /// Nothing behind it can be read. What came before it is still handed on; the consumer closes the connection.
+    fileprivate func breakOff(at length: Int) {
+        broken.store(length, ordering: .sequentiallyConsistent)
+        inbound.close()
+    }
+
     fileprivate var isFull: Bool { waiting.load(ordering: .sequentiallyConsistent) >= Self.highWater }
+    fileprivate var isBroken: Bool { broken.load(ordering: .sequentiallyConsistent) >= 0 }
     fileprivate var longest: Int { limit.load(ordering: .sequentiallyConsistent) }
 
     // MARK: Making one
@@ -121,14 +135,12 @@ private final class MessageHandler: ChannelDuplexHandler {
     }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        guard !pipe.isBroken else { return }
         var bytes = unwrapInboundIn(data)
         if parts.readableBytes == 0 { parts.clear() }
         parts.writeBuffer(&bytes)
         while let length = parts.getInteger(at: parts.readerIndex, endianness: .little, as: UInt32.self) {
-            guard length >= 1, Int(length) <= pipe.longest else {
-                pipe.close()
-                return
-            }
+            guard length >= 1, Int(length) <= pipe.longest else { return pipe.breakOff(at: Int(length)) }
             guard parts.readableBytes >= 4 + Int(length) else {
                 parts.reserveCapacity(minimumWritableBytes: 4 + Int(length) - parts.readableBytes)
                 break

@@ -24,6 +24,7 @@ package enum AlarmKind: String, Sendable, CaseIterable {
         let kinds: [(AlarmKind, [String])] = [
             (.device, ["device "]), (.noLight, ["pilot", "lost its lock", "did not lock"]),
             (.noCorrelation, ["no correlation", "alignment was lost", "clock"]),
+            (.calibration, ["calibration", "noise stepped", "noise moved"]),
         ]
         // A device's words may be about its pilot.
         let isLight = kinds[1].1.contains { reason.contains($0) }

@@ -119,6 +119,8 @@ package struct LinkHealth: Sendable {
 
     private mutating func failing(_ now: Instant) -> [Effect] {
         guard let failures, failures.count >= Self.failuresInARow || now - failures.since >= Self.damping else { return [] }
+        // What is known to last says more than each slot that failed of it.
+        if troubles[failures.kind]?.isOfSlots == false { return [] }
         return trouble(failures.kind, failures.reason, isOfSlots: true)
     }
 
@@ -158,12 +160,9 @@ package struct LinkHealth: Sendable {
         }
         defer { isUp = false }
         (downSince, downReason) = (downSince ?? now, describe(error))
+        if Self.isTampering(error) { return tampered(error, now) }
         switch error {
-        case QuantumLinkError.tagFailed, QuantumLinkError.badMessage, QuantumLinkError.unexpected, QuantumLinkError.messagesLost:
-            tamperings += 1
-            held[.tampering] = now + Self.hold
-            let times = tamperings > 1 ? " (\(tamperings) times since the start)" : ""
-            return [.countTampering, .raise(.tampering, .major, describe(error) + times)]
+        case QuantumLinkError.closed(let reason) where reason.contains(Self.foundChanges): return tampered(error, now)
         case QuantumLinkError.padPosition: return refused(error, now)
         case QuantumLinkError.closed(let reason) where reason.hasSuffix(Self.refusedPosition): return refused(error, now)
         case QuantumLinkError.database:
@@ -171,6 +170,24 @@ package struct LinkHealth: Sendable {
         case QuantumLinkError.padExhausted, QuantumLinkError.device: return []
         default: return isUp ? cut(now) : []
         }
+    }
+
+    /// Bytes were changed, lost or injected.
+    static func isTampering(_ error: any Error) -> Bool {
+        switch error {
+        case QuantumLinkError.tagFailed, QuantumLinkError.badMessage, QuantumLinkError.unexpected, QuantumLinkError.messagesLost: true
+        default: false
+        }
+    }
+
+    /// What the other end is told when its bytes were changed on the way.
+    static let foundChanges = "the far end found changed bytes: "
+
+    private mutating func tampered(_ error: any Error, _ now: Instant) -> [Effect] {
+        tamperings += 1
+        held[.tampering] = now + Self.hold
+        let times = tamperings > 1 ? " (\(tamperings) times)" : ""
+        return [.countTampering, .raise(.tampering, .major, describe(error) + times)]
     }
 
     private mutating func refused(_ error: any Error, _ now: Instant) -> [Effect] {

@@ -11,6 +11,9 @@ extension ReceiverSession {
             throw QuantumLinkError.unexpected(message: "blockClose", during: "a session")
         }
         try self.block?.life.take(.closed)
+        guard await station.generation == block.generation else {
+            return abort(id, "the receiver restarted or was replaced: its calibration is gone", alarm: false)
+        }
         guard let frames = block.seen,
             let calibration = await station.calibration(since: block.calibrationSince, frames: frames, ends: block.slotEnds)
         else { return abort(id, "symbols were received outside the validity of the shot-noise calibration", alarm: true) }

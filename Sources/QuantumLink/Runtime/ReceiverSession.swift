@@ -66,6 +66,7 @@ actor ReceiverSession {
                         try await group.next()
                         throw CancellationError()
                     } catch {
+                        self.channel.object(to: error)
                         self.stop()
                         throw error
                     }

@@ -88,6 +88,7 @@ package enum LinkConversation {
         } catch {
             // Whoever lost its state to an old copy must learn why nobody talks to it.
             if case QuantumLinkError.padPosition = error { channel.send(.bye(LinkHealth.refusedPosition)) }
+            if case QuantumLinkError.tagFailed = error { channel.object(to: error) }
             channel.close()
             throw error
         }

@@ -167,15 +167,20 @@ extension TransmitterSession {
                 await announceEnd()
                 changed()
             }
-            if let running = slot, !running.isOver, !running.hasAll(code.frameSymbols) {
-                blame(SlotOver(reason: "the transmitter stopped by itself"))
-                slot?.isOver = true
-            }
+            // A receiver that is late has not said yet where it starts: all may be here.
+            slot?.hasStopped = true
+            if let running = slot, running.base != nil { judgeEnd(of: running) }
         } catch {
             blame(error)
             slot?.isOver = true
         }
         changed()
+    }
+
+    private func judgeEnd(of running: RunningSlot) {
+        guard running.hasStopped, !running.isOver, !running.hasAll(code.frameSymbols) else { return }
+        blame(SlotOver(reason: "the transmitter stopped by itself"))
+        slot?.isOver = true
     }
 
     /// Little is left to send: whoever is next may begin to open its slot.
@@ -206,6 +211,8 @@ extension TransmitterSession {
         }
         slot?.base = start + SlotOpening.window
         slot?.store.discard(before: start + SlotOpening.window)
+        if let running = slot { judgeEnd(of: running) }
+        if let failure = slot?.failure { throw failure }
         channel.send(.slotDisclose(disclosure))
         guard case .slotAligned(let reference) = try await slotMessage(.seconds(60), "the alignment"), reference.slot == number else {
             throw QuantumLinkError.badMessage("something else than an alignment")
@@ -218,6 +225,7 @@ extension TransmitterSession {
         while let running = slot, !enough(running.store) {
             if let failure = running.failure { throw failure }
             guard !running.isOver else { throw SlotOver(reason: "the slot is over") }
+            guard !running.hasStopped else { throw SlotOver(reason: "the transmitter stopped by itself") }
             try await waitForChange(within: context.settings.patience.progress, "symbols of the transmitter")
         }
     }

@@ -59,6 +59,8 @@ actor TransmitterSession {
         var board = FrameBoard()
         /// The slot ends; nothing more is wanted of the device.
         var isOver = false
+        /// The device has sent all that it will.
+        var hasStopped = false
         /// The next link may open its slot: this one's symbols are nearly all sent.
         var isEnding = false
         /// The device was handed on.
@@ -139,6 +141,7 @@ actor TransmitterSession {
     func fail(_ error: any Error) async {
         // Decoders and watches may come late.
         guard !hasEnded else { return }
+        if failure == nil { channel.object(to: error) }
         failure = failure ?? error
         slot?.isOver = true
         slotInbox.close()

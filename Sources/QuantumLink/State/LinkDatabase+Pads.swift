@@ -23,6 +23,12 @@ public struct EpochKeys: Sendable {
         }
     }
 
+    /// Where the next tag of the end with this role may begin at the earliest, in its direction's pad.
+    func position(of role: DeviceRole) throws -> UInt64 {
+        let direction = role == .transmitter ? ChannelDirection.forward : .backward
+        return try DurablePad(queue: queue, epoch: sequence, direction: direction).cursor
+    }
+
     /// Why these pads cannot authenticate a block, or nil.
     package func obstacle(to provenance: KeyProvenance) throws -> String? {
         guard provenance != .emulated, try holdsEmulatedKey() else { return nil }
@@ -146,6 +152,10 @@ struct DurablePad: Pad {
         try wrapDatabase {
             try queue.read { database in try read(at: check(offset, count, in: database), count: count, in: database) }
         }
+    }
+
+    var cursor: UInt64 {
+        get throws { try wrapDatabase { try queue.read { UInt64(clamping: try position(in: $0).cursor) } } }
     }
 
     var remaining: Int {

@@ -32,10 +32,16 @@ public struct Hello: Equatable, Sendable {
     public var nonce: [UInt8]
     /// Secrets held, newest first.
     public var epochs: [Epoch]
+    /// For each of them the pad position up to which this end has taken the other's tags.
+    public var taken: [UInt64]
     /// Blocks that this end holds without knowing whether the other committed them.
     public var inDoubt: [BlockID]
 
-    package init(node: String, peer: String, link: String, role: DeviceRole, nonce: [UInt8], epochs: [Epoch], inDoubt: [BlockID]) {
+    /// - Parameter taken: as many as epochs.
+    package init(
+        node: String, peer: String, link: String, role: DeviceRole, nonce: [UInt8], epochs: [Epoch], taken: [UInt64], inDoubt: [BlockID]
+    ) {
+        self.taken = taken
         self.node = node
         self.peer = peer
         self.link = link

@@ -25,7 +25,10 @@ extension Hello {
         buffer.put(role.wire)
         buffer.writeBytes(nonce)
         buffer.put(UInt32(epochs.count))
-        for epoch in epochs { buffer.writeBytes(epoch.bytes) }
+        for (epoch, position) in zip(epochs, taken) {
+            buffer.writeBytes(epoch.bytes)
+            buffer.put(position)
+        }
         buffer.put(UInt32(inDoubt.count))
         for block in inDoubt { buffer.put(block) }
     }
@@ -37,7 +40,10 @@ extension Hello {
         link = try reader.string()
         role = try DeviceRole(wire: try reader.integer())
         nonce = try reader.bytes(32)
-        epochs = try (0..<reader.count(elementSize: 16)).map { _ in Epoch(try reader.bytes(16)) }
+        let held: [(Epoch, UInt64)] = try (0..<reader.count(elementSize: 24)).map { _ in
+            (Epoch(try reader.bytes(16)), try reader.integer())
+        }
+        (epochs, taken) = (held.map(\.0), held.map(\.1))
         inDoubt = try (0..<reader.count(elementSize: 16)).map { _ in try reader.block() }
     }
 }
