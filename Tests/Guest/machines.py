@@ -166,19 +166,33 @@ class Guest:
             self.shell.settimeout(max(0.1, end - time.monotonic()))
             try:
                 part = self.shell.recv(65536)
-            except socket.timeout:
+            except OSError:
                 part = None
             if not part:
-                console = open(f"{self.folder}/console.txt", errors="replace").read()[-1500:].strip()
-                own = open(f"{self.folder}/qemu.txt", errors="replace").read()[-500:].strip()
-                how = f"qemu ended with {self.process.returncode}" if self.process.poll() is not None else f"no answer for {limit:.0f} s"
-                raise GuestDied(f"{how}; last words {self.pending[-300:]!r}; console: {console or '-'}; qemu: {own or '-'}")
+                raise self.death(limit)
             self.pending += part
+
+    def death(self, limit):
+        """Its last words."""
+        try:
+            self.process.wait(1)
+        except subprocess.TimeoutExpired:
+            pass
+        console = open(f"{self.folder}/console.txt", errors="replace").read()[-1500:].strip()
+        own = open(f"{self.folder}/qemu.txt", errors="replace").read()[-500:].strip()
+        how = f"qemu ended with {self.process.returncode}" if self.process.poll() is not None else f"no answer for {limit:.0f} s"
+        return GuestDied(f"{how}; last words {self.pending[-300:]!r}; console: {console or '-'}; qemu: {own or '-'}")
+
+    def send(self, line):
+        try:
+            self.shell.sendall(line.encode() + b"\n")
+        except OSError:
+            raise self.death(0) from None
 
     def run(self, command, limit=60):
         """- Returns: status and output of a shell command in the guest; 124 where it took too long, which is the command's fault."""
         limit *= Pace.factor
-        self.shell.sendall(f"timeout -k 5 {limit:.0f} bash -c {shlex.quote(command)}\n".encode())
+        self.send(f"timeout -k 5 {limit:.0f} bash -c {shlex.quote(command)}")
         # A guest in which not even that ends is dead.
         before, found = self.read(re.compile(rb"\r?\n\x01(\d+)\r?\n"), limit + 60 * Pace.factor)
         return int(found.group(1)), before.decode(errors="replace").replace("\r", "").strip()
@@ -190,6 +204,8 @@ class Guest:
         return self.run(command, limit)[1]
 
     def monitor(self, command, **arguments):
+        if self.process.poll() is not None:
+            raise self.death(0)
         with socket.socket(socket.AF_UNIX) as line:
             line.connect(f"{self.folder}/qmp.sock")
             file = line.makefile("rw")
