@@ -81,14 +81,15 @@ extension NodeModel {
 
     private func calibration(_ link: LinkStatus) -> JSON {
         let device = interfaces.values.first { $0.device.name == link.device }?.device
-        let state: String =
+        // The ages are known where the receiver is.
+        let state: String? =
             if link.alarms.contains(where: { $0.kind == "calibration" }) { "expired" } else if device?.state == .calibrating {
                 "running"
             } else {
-                link.shotAge == nil ? "missing" : "valid"
+                link.shotAge != nil ? "valid" : link.role == .receiver ? "missing" : nil
             }
         return .made([
-            "state": .string(state), "shot-age": .decimal(link.shotAge.map { max(0, $0) }, 3),
+            "state": .text(state), "shot-age": .decimal(link.shotAge.map { max(0, $0) }, 3),
             "dark-age": .decimal(link.darkAge.map { max(0, $0) }, 3), "symbols": .string("\(link.calibrationSymbols)"),
             "shot-noise-variance": .decimal(link.shotNoise, 6), "electronic-noise": .decimal(link.electronicNoise, 6),
         ])
