@@ -5,8 +5,8 @@ SWIFT ?= swift
 RELEASE = -c release
 TESTBED ?= firmware-sim/testbeds/madrid.yaml
 DEMO_OPTIONS = $(if $(MINUTES),--minutes $(MINUTES)) $(if $(STAY),--stay) $(if $(PACE),--pace $(PACE))
-# Targets without servers and databases: what the sanitizers run.
-SANITIZED = address=QKDModel,KeyMaterial,QuantumOptics,PostProcessing,Transport,Instruments \
+# What the sanitizers run: no servers, and of QuantumLink the state machines only (scripts/run-sanitizers).
+SANITIZED = address=QKDModel,KeyMaterial,QuantumOptics,PostProcessing,Transport,Instruments,QuantumLink \
 	thread=QKDModel,KeyMaterial,QuantumOptics,PostProcessing
 
 .PHONY: deps deps-build build demo test sanitize bench check docs deb install clean
