@@ -82,13 +82,13 @@ public final class LinkRecorder: LinkTap {
 
     /// Writes what is left and the entry that says that nothing is missing, and closes the file.
     public func finish() {
-        let time = UInt64(max(0, clock.now / .nanoseconds(1)))
         state.withLock { state in
             guard state.descriptor >= 0 else { return }
             Self.flush(&state)
             if state.trouble == nil {
                 let hash = state.hash.value().withBytes(Array.init)
-                Self.put(.whole(entries: state.entries, hash: hash), at: time, &state)
+                // Its own time stands outside the hash.
+                Self.put(.whole(entries: state.entries, hash: hash), at: 0, &state)
                 Self.flush(&state)
             }
             Glibc.close(state.descriptor)
@@ -191,7 +191,7 @@ struct LinkRecordingReader {
     private func finish(_ body: Data) throws {
         if anyway { return }
         guard case .whole(let count, let recorded) = try? LinkRecordCodec.read(ByteBuffer(bytes: body)), count == entries,
-            recorded == hash.value().withBytes(Array.init)
+            recorded == hash.value().withBytes(Array.init), body.dropFirst().prefix(8).allSatisfy({ $0 == 0 })
         else { throw altered("its bytes do not have the hash that stands at its end") }
         if let more = try handle.read(upToCount: 1), !more.isEmpty { throw altered("something stands behind its end") }
     }
