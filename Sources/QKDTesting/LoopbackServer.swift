@@ -56,6 +56,8 @@ public final class LoopbackServer: Sendable {
     }
 
     public func close() {
+        // Closing takes effect only when the listening thread has left its poll: until then the port would still take connections.
+        _ = try? listener.use { shutdown($0, Int32(SHUT_RDWR)) }
         listener.close()
         dropConnections()
     }
