@@ -115,7 +115,7 @@ class Guest:
 
     # One processor: with two, each waits for the other where the machine below gives time to one of them only, and the kernel in the guest
     # takes that for a lockup. Its watchdogs go by the wall clock, which says nothing here.
-    MACHINE = ["-M", "q35", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "1", "-m", "1024", "-display", "none", "-nodefaults"]
+    MACHINE = ["-M", "q35", "-accel", "tcg,thread=single", "-cpu", "max,-erms,-fsrm", "-smp", "1", "-m", "1024", "-display", "none", "-nodefaults"]
     KERNEL = ("console=ttyS0 root=/dev/vda quiet loglevel=3 panic=-1 mitigations=off no5lvl nowatchdog tsc=reliable "
               "rcupdate.rcu_cpu_stall_suppress=1 random.trust_cpu=on systemd.show_status=0 net.ifnames=0")
 
