@@ -193,7 +193,7 @@ enum Plugs {
         if let early {
             try require(late.files <= early.files + 2, "files leak: \(early) to \(late)")
             try require(late.threads <= early.threads + 3, "threads leak: \(early) to \(late)")
-            try require(late.residentKiB <= early.residentKiB + 8192 + 8 * count, "memory leaks: \(early) to \(late)")
+            try require(late.residentKiB <= early.residentKiB + 4096 + count, "memory leaks: \(early) to \(late)")
         }
         await managed.stop()
         _ = try await Sessions.run(serial)
