@@ -23,6 +23,7 @@ public actor Agent {
     private let logger: Logger
     private let poll: Duration
     private var model: NodeModel
+    private var notedDevices: [UInt32: String] = [:]
     private var shownState = ""
     private var configurationText = ""
     private var configurationTag = ""
@@ -103,7 +104,6 @@ public actor Agent {
             await take(.linkService(status), since: quiet)
             if !reconciled.links {
                 reconciled.links = true
-                await target.note(devices: model.devices)
                 await target.reconcile(model.desired, linkService: true)
             }
         } catch {
@@ -127,7 +127,6 @@ public actor Agent {
             await take(.storeAway("\(error)"))
         }
         if let sink { await take(.notificationsLost(sink.outbox.counts.dropped)) }
-        await target.note(devices: model.devices)
         await show()
     }
 
@@ -176,6 +175,11 @@ public actor Agent {
     func take(_ input: NodeInput, since quiet: UInt64? = nil) async {
         model.mayAdopt = quiet != nil && quiet == target.quiet
         let outputs = model.input(input, at: Date())
+        // Before the tree shows an interface: whoever sees it there may name it at once.
+        if model.devices != notedDevices {
+            notedDevices = model.devices
+            await target.note(devices: notedDevices)
+        }
         guard !outputs.isEmpty else { return }
         var isMerged = false
         for output in outputs {

@@ -100,8 +100,8 @@ private final class Bench: Sendable {
         }
         #expect(await bench.agent.status.refused == 0)
         var found: [String: Data] = [:]
-        // A replay up to now ends by itself.
-        for await note in try await bench.agent.streams.subscribe(from: began, until: Date()) {
+        // A replay up to now ends by itself; times of events are rounded to the millisecond.
+        for await note in try await bench.agent.streams.subscribe(from: began, until: Date() + 0.01) {
             found[String(note.name.split(separator: ":").last ?? "")] = Data("{\"\(note.name)\":\(note.contents)}".utf8)
         }
         let expected: Set = [
@@ -316,7 +316,8 @@ private final class Bench: Sendable {
         await bench.agent.noteAccessRules(problem: "rules.yaml:2: the role of 'a' is 'king'")
         await bench.agent.noteAccessRules(problem: nil)
         var told: [String] = []
-        for await note in try await bench.agent.streams.subscribe(from: began, until: Date()) {
+        // Their times are rounded to the millisecond.
+        for await note in try await bench.agent.streams.subscribe(from: began, until: Date() + 0.01) {
             let name = note.name.split(separator: ":").last ?? ""
             told.append("\(name) \(JSON(parsing: note.contents)["link"]["message"].string ?? "-")")
         }
@@ -388,7 +389,10 @@ extension Bench {
                     servesServer: true, state: .provisional, created: Date(), firstRequest: Date(), lastRequest: Date(), connected: true)
             ]
         }
-        try await Task.sleep(for: .milliseconds(150))
+        #expect(
+            await eventually(within: .seconds(5)) {
+                (try? await tree()["sdqkd-cv-qkd:key-store"]["consumer"].array.first?["standing"].string) == "provisional"
+            })
         try await edit(
             .create, "/qkd_applications",
             """
@@ -396,12 +400,17 @@ extension Bench {
             "app_qos":{"max_bandwidth":2000}}]}
             """)
         #expect(store.calls.last == "register")
-        try await Task.sleep(for: .milliseconds(150))
-        #expect(try await tree()["qkd_applications"]["qkd_app"].array.first?["app_status"].string == "etsi-qkd-node-types:ON")
+        #expect(
+            await eventually(within: .seconds(5)) {
+                (try? await tree()["qkd_applications"]["qkd_app"].array.first?["app_status"].string) == "etsi-qkd-node-types:ON"
+            })
         store.change { $0.applications[0].qos.maxBandwidth = 3000 }
         try await Task.sleep(for: .milliseconds(150))
         store.change { $0.applications[0].connected = false }
-        try await Task.sleep(for: .milliseconds(150))
+        #expect(
+            await eventually(within: .seconds(5)) {
+                (try? await tree()["qkd_applications"]["qkd_app"].array.first?["app_status"].string) == "etsi-qkd-node-types:DISCONNECTED"
+            })
     }
 
     /// The notification as the validator of another program reads it.

@@ -22,8 +22,10 @@ public actor ServicesTarget: ConfigurationTarget {
     /// All peers of the configuration: a change names only what it touches.
     private var peers: [UUID: DesiredConfiguration.Peer] = [:]
     private var peersToBe: [UUID: DesiredConfiguration.Peer] = [:]
-    /// The whole configuration, as it was when it was last read.
-    private var running = DesiredConfiguration()
+    /// Links and fibres as they are, for what has to agree between them.
+    private var coexistence = CoexistenceGround()
+    /// Of the change that is under way.
+    private var edges: (before: DesiredConfiguration, after: DesiredConfiguration)?
     private var changed: (@Sendable () -> Void)?
     /// Odd while a change is being carried out: what the services say then may belong to it.
     private let changes = Mutex<UInt64>(0)
@@ -38,7 +40,7 @@ public actor ServicesTarget: ConfigurationTarget {
     /// Peers that came into the tree without a change, at the start or by adoption. Those that are known stay as they are.
     func note(peers: [UUID: DesiredConfiguration.Peer]) { self.peers.merge(peers) { known, _ in known } }
 
-    func note(running configuration: DesiredConfiguration) { running = configuration }
+    func note(running configuration: DesiredConfiguration) { coexistence.read(configuration) }
 
     /// Differs between two moments if a change was under way at one of them or in between; nil while one is.
     nonisolated var quiet: UInt64? { changes.withLock { $0.isMultiple(of: 2) ? $0 : nil } }
@@ -77,6 +79,7 @@ public actor ServicesTarget: ConfigurationTarget {
         undo = []
         // Also where it breaks off: what follows then is the reverse of this change.
         peers = peersToBe
+        if let edges { coexistence.change(edges.before, edges.after) }
         for placed in plan.commit {
             do { try await carry(placed.step) } catch {
                 logger.warning("a change broke off: \(error)", metadata: ["place": "\(placed.path)"])
@@ -144,9 +147,10 @@ public actor ServicesTarget: ConfigurationTarget {
 
     /// Of a plan of fibres and what links ask for; a change names only what it touches.
     private func refuseClashes(_ before: DesiredConfiguration, _ after: DesiredConfiguration) throws(RESTCONFError) {
-        var all = running
-        all.links = running.links.filter { before.links[$0.key] == nil }.merging(after.links) { $1 }
-        all.fibres = running.fibres.filter { before.fibres[$0.key] == nil }.merging(after.fibres) { $1 }
+        edges = (before, after)
+        var ground = coexistence
+        ground.change(before, after)
+        let all = ground.configuration
         var touched = DesiredConfiguration()
         touched.links = after.links.filter { before.links[$0.key] != $0.value }
         touched.fibres = after.fibres.filter { before.fibres[$0.key] != $0.value }
