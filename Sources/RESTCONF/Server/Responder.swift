@@ -29,6 +29,15 @@ struct Responder: HTTPResponder {
     let rate: RequestRate
     let seats: StreamSeats
     let logger: Logger
+    private let quiet = QuietLog()
+
+    init(
+        configuration: RESTCONFServerConfiguration, datastore: Datastore, streams: EventStreams, facts: SchemaFacts,
+        connections: Connections, rate: RequestRate, seats: StreamSeats, logger: Logger
+    ) {
+        (self.configuration, self.datastore, self.streams, self.facts) = (configuration, datastore, streams, facts)
+        (self.connections, self.rate, self.seats, self.logger) = (connections, rate, seats, logger)
+    }
 
     func respond(to request: Request, context: RESTCONFContext) async -> Response {
         let connection = connections[context.channel] ?? Connection(address: "unknown", isSurplus: true)
@@ -44,8 +53,14 @@ struct Responder: HTTPResponder {
         return request.method == .head ? response.createHeadResponse() : response
     }
 
-    /// Writes are for the log; reads only where somebody looks for them.
+    /// Writes are for the log; reads only where somebody looks for them. Whoever asks too often does not fill the disk with it.
     private func note(_ request: Request, _ connection: Connection, _ status: Int) {
+        if status == 429 {
+            guard let suppressed = quiet.mayWrite() else { return }
+            return logger.notice(
+                "a client asks too often",
+                metadata: ["client": "\(connection.client)", "from": "\(connection.address)", "suppressed": "\(suppressed)"])
+        }
         let level: Logger.Level = request.method == .get || request.method == .head ? .debug : .info
         logger.log(
             level: level, "\(request.method.rawValue.prefix(20)) \((request.head.path ?? "").prefix(200))",
