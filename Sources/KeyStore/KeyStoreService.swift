@@ -1,4 +1,5 @@
-// The parts of the store joined: database, KM links to all peers, the face to applications, housekeeping.
+// The parts of the store joined: database, KM links to all peers, the face to applications. KeyStoreConfiguration.swift has what it
+// is told, KeyStoreReports.swift what it tells, KeyStoreHousekeeping.swift what it does by the clock.
 
 public import Foundation
 public import KeyMaterial
@@ -8,108 +9,6 @@ import NIOPosix
 import NIOSSL
 public import QKDModel
 import Synchronization
-
-/// What a key store needs to know. Paths are as the program resolved them.
-public struct KeyStoreConfiguration: Sendable {
-    public struct Face: Sendable {
-        public var listen: HostPort
-        public var files: TLSFiles
-        public init(listen: HostPort, files: TLSFiles) {
-            self.listen = listen
-            self.files = files
-        }
-    }
-
-    public struct Peer: Sendable {
-        public var node: NodeID
-        public var address: HostPort
-        public var certificateName: String
-        public var secret: String
-        public init(node: NodeID, address: HostPort, certificateName: String, secret: String) {
-            self.node = node
-            self.address = address
-            self.certificateName = certificateName
-            self.secret = secret
-        }
-    }
-
-    public var node: NodeID
-    public var database: String
-    public var masterKey: String
-    public var api: Face
-    public var km: Face
-    public var peers: [Peer]
-    /// Every application of the network and the node that serves it.
-    public var applications: [SAEID: NodeID]
-    public var deliverEmulated = false
-    /// Size of a key where the application names none, in bits.
-    public var keySizeBits = 256
-    /// Each link's limit in store, in bits.
-    public var capacityBits = 1 << 33
-    /// How long the peer may take to reserve.
-    public var patience = Duration.seconds(3)
-    /// Folder with the secrets of peers that are added at run time; nil: none may be.
-    public var secrets: String?
-    public var policy = ApplicationPolicy()
-
-    public init(
-        node: NodeID, database: String, masterKey: String, api: Face, km: Face, peers: [Peer], applications: [SAEID: NodeID]
-    ) {
-        self.node = node
-        self.database = database
-        self.masterKey = masterKey
-        self.api = api
-        self.km = km
-        self.peers = peers
-        self.applications = applications
-    }
-
-    /// - Throws: `KeyStoreError.configuration` with the reason.
-    func check() throws(KeyStoreError) {
-        guard keySizeBits % 8 == 0, (64...8192).contains(keySizeBits) else {
-            throw .configuration("key_size \(keySizeBits) is not a multiple of 8 from 64 to 8192")
-        }
-        try policy.check()
-        guard capacityBits > 0 else { throw .configuration("capacity \(capacityBits) is not above 0") }
-        for (index, peer) in peers.enumerated() {
-            if peer.node == node { throw .configuration("node \(node) is listed as its own peer") }
-            if peers[..<index].contains(where: { $0.node == peer.node }) { throw .configuration("peer \(peer.node) is listed twice") }
-            if peers[..<index].contains(where: { $0.certificateName == peer.certificateName }) {
-                throw .configuration("certificate name \(peer.certificateName) belongs to two peers")
-            }
-        }
-        for (application, home) in applications where home != node && !peers.contains(where: { $0.node == home }) {
-            throw .configuration("application \(application) lives at \(home), which is neither this node nor a peer")
-        }
-    }
-}
-
-/// One link as the status shows it.
-public struct StoreLinkReport: Sendable {
-    public var link: LinkID
-    public var peer: NodeID
-    public var storedBits, deliverableBits, heldBits, reservedBits: Int
-    public var depositedBits, confirmedBits, deliveredBits, padBits: Int
-    public var blocks, storedKeys, emulatedBits: Int
-    public var inRate, outRate: Double
-    public var lastDeposit: Date?
-}
-
-/// One peer as the status shows it.
-public struct StorePeerReport: Sendable {
-    public enum State: String, Sendable { case down, connecting, up }
-    public var peer: NodeID
-    public var state: State
-    public var reason: String?
-    public var padSendBytes, padReceiveBytes, connections, refusedMessages: Int
-    public var address: HostPort
-    public var certificateName: String
-    public var addedAtRunTime: Bool
-    public var applications: [SAEID]
-    /// Of all links to it.
-    public var storedBits: Int
-    public var inRate, outRate: Double
-}
 
 /// The key store of one node.
 public final class KeyStoreService: Sendable {
@@ -126,38 +25,9 @@ public final class KeyStoreService: Sendable {
     /// One change of the peers at a time.
     let changing = AsyncLock()
     /// Told by each working loop that it got something done, or (false) that it has ended in order.
-    private let progress: @Sendable (String, Bool) -> Void
-    private let rates = Mutex<[LinkID: RateWindow]>([:])
+    let progress: @Sendable (String, Bool) -> Void
+    let rates = Mutex<[LinkID: RateWindow]>([:])
     private let bound = Mutex<(api: Int?, km: Int?)>((nil, nil))
-
-    /// Looks at everything that a start reads, without opening the database: one may be in use by a running store.
-    ///
-    /// - Returns: all that is missing or cannot be used, and where; secrets are the caller's to look at first.
-    public static func problems(in configuration: KeyStoreConfiguration, now: Date = Date()) -> [KeyStoreError] {
-        var problems: [KeyStoreError] = []
-        func attempt(_ body: () throws -> Void) {
-            do { try body() } catch {
-                let problem = error as? KeyStoreError ?? .certificate("\(error)")
-                if !problems.contains(problem) { problems.append(problem) }
-            }
-        }
-        attempt { try configuration.check() }
-        for (name, face) in [("km", configuration.km), ("api014", configuration.api)] {
-            attempt { try face.files.check(name, now: now) }
-        }
-        for peer in configuration.peers { attempt { _ = try SecretFile.read(peer.secret, sizes: secretSizes) } }
-        let files = FileManager.default
-        if files.fileExists(atPath: configuration.masterKey) || files.fileExists(atPath: configuration.database) {
-            attempt { _ = try SecretFile.read(configuration.masterKey, sizes: 32...32) }
-        }
-        if let folder = configuration.secrets {
-            var isFolder: ObjCBool = false
-            if !files.fileExists(atPath: folder, isDirectory: &isFolder) || !isFolder.boolValue {
-                problems.append(.configuration("the folder of secrets '\(folder)' does not exist"))
-            }
-        }
-        return problems
-    }
 
     static let secretSizes = 4096...(1 << 28)
 
@@ -316,107 +186,5 @@ public final class KeyStoreService: Sendable {
         try await store.tidy()
         journal.note(.zeroised, link: link, bits: report.bits, keys: report.keys, "\(report.blocks) blocks of the link were erased")
         return report
-    }
-
-    // MARK: Status
-
-    public func linkReports() async throws -> [StoreLinkReport] {
-        let size = configuration.keySizeBits / 8
-        let (figures, keys) = try await store.look { transaction in
-            let figures = try transaction.figures()
-            let peers = Set(figures.map(\.peer))
-            let counts = try peers.map { ($0, try transaction.storedKeys(peer: $0, keyBytes: size).deliverable) }
-            return (figures, Dictionary(uniqueKeysWithValues: counts))
-        }
-        return figures.map { figures in
-            let tallies = figures.tallies
-            let rate = rates.withLock { $0[figures.link]?.rates ?? (0, 0) }
-            return StoreLinkReport(
-                link: figures.link, peer: figures.peer, storedBits: figures.deliverable + figures.peerFree + figures.offered,
-                deliverableBits: figures.deliverable + figures.offered, heldBits: figures.held, reservedBits: figures.reserved,
-                depositedBits: tallies["deposited"] ?? 0, confirmedBits: tallies["confirmed"] ?? 0,
-                deliveredBits: tallies["delivered"] ?? 0, padBits: tallies["pad"] ?? 0, blocks: figures.blocks,
-                storedKeys: keys[figures.peer] ?? 0, emulatedBits: figures.emulated, inRate: rate.0, outRate: rate.1,
-                lastDeposit: figures.lastDeposit.map { Date(timeIntervalSince1970: $0) })
-        }
-    }
-
-    public func peerReports() async -> [StorePeerReport] {
-        let links = (try? await linkReports()) ?? []
-        var reports: [StorePeerReport] = []
-        for (node, entry) in book.all.sorted(by: { $0.key < $1.key }) {
-            let figures = await entry.link.status()
-            let own = links.filter { $0.peer == node }
-            let state: StorePeerReport.State = [.down: .down, .greeting: .connecting, .up: .up][figures.phase] ?? .down
-            reports.append(
-                StorePeerReport(
-                    peer: node, state: state, reason: state == .up ? nil : figures.reason, padSendBytes: figures.padSend,
-                    padReceiveBytes: figures.padReceive, connections: figures.connections, refusedMessages: figures.refused,
-                    address: entry.link.settings.address, certificateName: entry.link.settings.certificateName,
-                    addedAtRunTime: entry.added != nil, applications: directory.applications(of: node),
-                    storedBits: own.reduce(0) { $0 + $1.storedBits }, inRate: own.reduce(0) { $0 + $1.inRate },
-                    outRate: own.reduce(0) { $0 + $1.outRate }))
-        }
-        return reports
-    }
-
-    // MARK: Housekeeping
-
-    private func keepHouse() async {
-        var round = 0
-        var before = ContinuousClock.now
-        if let figures = try? await store.look({ try $0.figures() }) { sample(figures, at: 0) }
-        while (try? await Task.sleep(for: .seconds(2))) != nil {
-            round += 1
-            if let figures = try? await store.look({ try $0.figures() }) { sample(figures, at: Double(round) * 2) }
-            do {
-                try await applications.keepHouse()
-                // An empty change: the queue of changes moves, and the disk takes them.
-                try await store.change { _ in }
-                progress("store", true)
-            } catch { journal.raise(.database, .major, "\(error)") }
-            guard round % 15 == 0 else { continue }
-            do {
-                let now = ContinuousClock.now
-                let elapsed = (now - before) / .seconds(1)
-                let expired = try await store.change { try $0.expire(elapsed: elapsed) }
-                before = now
-                if expired.keys > 0 {
-                    journal.note(.voided, keys: expired.keys, "\(expired.keys) reserved keys were never fetched and erased")
-                }
-                for (node, peer) in book.all where !expired.blocks.isEmpty {
-                    peer.link.void(try await store.look { try $0.voidsToTell(node) }, .tooOld)
-                }
-                for block in expired.blocks { journal.note(.voided, block: block, "block erased: the peer never confirmed it") }
-                try await store.tidy()
-            } catch { journal.raise(.database, .major, "\(error)") }
-        }
-    }
-
-    private func sample(_ figures: [LinkFigures], at time: Double) {
-        rates.withLock { rates in
-            for link in figures {
-                rates[link.link, default: RateWindow()].add(
-                    time: time, confirmed: link.tallies["confirmed"] ?? 0, delivered: link.tallies["delivered"] ?? 0)
-            }
-        }
-    }
-}
-
-extension KMSession.Phase: Hashable {}
-
-/// Rates in bits per second over the last five minutes.
-struct RateWindow {
-    private var samples: [(time: Double, confirmed: Int, delivered: Int)] = []
-
-    mutating func add(time: Double, confirmed: Int, delivered: Int) {
-        samples.append((time, confirmed, delivered))
-        samples.removeAll { time - $0.time > 300 }
-    }
-
-    var rates: (Double, Double) {
-        guard let first = samples.first, let last = samples.last, last.time > first.time else { return (0, 0) }
-        let span = last.time - first.time
-        return (Double(last.confirmed - first.confirmed) / span, Double(last.delivered - first.delivered) / span)
     }
 }
