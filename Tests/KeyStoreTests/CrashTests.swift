@@ -308,7 +308,7 @@ private final class LKMS {
         // The one that waits already has its descriptor; the next has none.
         _ = try? await site.deposit(noise(20_000, 9), BlockID(UUID()), 0)
         #expect((try? await site.deposit(noise(20_000, 9), BlockID(UUID()), 0)) == nil)
-        #expect(try await run([prlimit, "--pid", "\(pid)", "--nofile=1024:"]).status == 0)
+        #expect(try await run([prlimit, "--pid", "\(pid)", "--nofile=1024:"]).status == 0, "\(services[0].log.suffix(3000))")
         #expect(await eventually { (try? await site.deposit(noise(20_000, 9), BlockID(UUID()), 0)) != nil })
         #expect(services[0].log.contains("no deposit can be taken for now"))
         #expect(services.allSatisfy { $0.end(SIGTERM) == 0 })

@@ -21,7 +21,7 @@ import Testing
             .confirmed(block, .differs, refill),
             .reserve(request: 9, [.init(run: run, master: sae("app-almagro"), slave: sae("app-norte"))]),
             .reserved(request: 9, KMMessage.ReservedStatus.allCases), .void(request: 4, .zeroised, [block]), .voided(request: 4),
-            .settled(block, applied: true), .settled(block, applied: false),
+            .settled(block, applied: true), .settled(block, applied: false), .taken(0), .taken(1 << 40),
         ]
     }
 

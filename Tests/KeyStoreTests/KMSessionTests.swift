@@ -14,8 +14,9 @@ import Testing
     /// A session that is up. The first-sorting node asks.
     private func up(_ name: NodeID = almagro, _ peer: NodeID = norte) -> KMSession {
         var session = KMSession(node: name, peer: peer)
-        #expect(session.input(.connected, at: .zero) == [.send(.hello(version: 1, node: name))])
-        #expect(session.input(.message(.hello(version: 1, node: peer)), at: .zero) == [.isUp])
+        #expect(session.input(.connected(taken: 96, next: 48), at: .zero) == [.send(.taken(96))])
+        #expect(session.input(.message(.taken(48)), at: .zero) == [.send(.hello(version: KMSession.version, node: name))])
+        #expect(session.input(.message(.hello(version: KMSession.version, node: peer)), at: .zero) == [.isUp])
         #expect(session.phase == .up)
         return session
     }
@@ -23,11 +24,25 @@ import Testing
     @Test func nothingIsHeardBeforeHello() {
         var session = KMSession(node: almagro, peer: norte)
         #expect(session.input(.message(.ping(1)), at: .zero) == [])
-        _ = session.input(.connected, at: .zero)
+        _ = session.input(.connected(taken: 0, next: 0), at: .zero)
+        #expect(isClose(session.input(.message(.hello(version: KMSession.version, node: norte)), at: .zero)))
+        _ = session.input(.message(.taken(0)), at: .zero)
+        #expect(isClose(session.input(.message(.taken(0)), at: .zero)))
         #expect(isClose(session.input(.message(.reserve(request: 1, [item])), at: .zero)))
-        #expect(isClose(session.input(.message(.hello(version: 1, node: node("other"))), at: .zero)))
-        #expect(isClose(session.input(.message(.hello(version: 2, node: norte)), at: .zero)))
+        #expect(isClose(session.input(.message(.hello(version: KMSession.version, node: node("other"))), at: .zero)))
+        #expect(isClose(session.input(.message(.hello(version: KMSession.version + 1, node: norte)), at: .zero)))
         #expect(session.phase == .greeting)
+    }
+
+    @Test("An end whose pad stands before what the peer has taken says nothing that carries a tag")
+    func anOldCopyTagsNothing() {
+        var session = KMSession(node: almagro, peer: norte)
+        #expect(session.input(.connected(taken: 0, next: 1023), at: .zero) == [.send(.taken(0))])
+        #expect(session.input(.message(.taken(1024)), at: .zero) == [.isOld(taken: 1024, next: 1023)])
+        #expect(session.phase == .greeting && isClose(session.input(.message(.hello(version: KMSession.version, node: norte)), at: .zero)))
+        // A newer connection asks again.
+        #expect(session.input(.connected(taken: 0, next: 1024), at: .zero).last == .send(.taken(0)))
+        #expect(session.input(.message(.taken(1024)), at: .zero) == [.send(.hello(version: KMSession.version, node: almagro))])
     }
 
     private func isClose(_ actions: [KMSession.Action]) -> Bool {
@@ -75,8 +90,9 @@ import Testing
         #expect(session.input(.disconnected, at: .zero) == [.reserveFailed(request: 1, "the connection ended")])
         #expect(session.input(.reserve(request: 2, [item]), at: .zero) == [.reserveFailed(request: 2, "the link is down")])
         #expect(session.input(.held([one]), at: .zero) == [])
-        _ = session.input(.connected, at: .zero)
-        _ = session.input(.message(.hello(version: 1, node: norte)), at: .zero)
+        _ = session.input(.connected(taken: 0, next: 0), at: .zero)
+        _ = session.input(.message(.taken(0)), at: .zero)
+        _ = session.input(.message(.hello(version: KMSession.version, node: norte)), at: .zero)
         #expect(session.input(.held([one]), at: .zero) == [.askConfirm(one)])
     }
 

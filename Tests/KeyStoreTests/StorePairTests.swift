@@ -200,6 +200,44 @@ import Testing
         for store in stores { await store.stop() }
     }
 
+    @Test func anOldCopyOfTheDatabaseUsesNoPadTwice() async throws {
+        let pair = try StorePair()
+        let norteStore = try pair.start(1)
+        var almagroStore = try pair.start(0)
+        #expect(await pair.isUp(almagroStore, norteStore))
+        await almagroStore.stop()
+        let files = FileManager.default
+        let (path, copy) = (pair.configurations[0].database, pair.scratch.path + "/copy.sqlite")
+        try files.copyItem(atPath: path, toPath: copy)
+        almagroStore = try pair.start(0)
+        try await pair.deposit(noise(20_000, 5), at: [almagroStore, norteStore])
+        let running = almagroStore
+        #expect(await eventually { ((try? await pair.confirmedBits(running, norteStore)) ?? [0]).allSatisfy { $0 > 0 } })
+        await almagroStore.stop()
+        // The newest is put aside, the old one takes its place.
+        try files.moveItem(atPath: path, toPath: path + ".newest")
+        try files.copyItem(atPath: copy, toPath: path)
+        almagroStore = try pair.start(0)
+        let old = almagroStore
+        let told = await eventually {
+            old.service.journal.alarms.contains { $0.kind == .tagRefused && $0.message.contains("old copy") }
+        }
+        #expect(told)
+        let before = await almagroStore.service.peerReports()[0].padSendBytes
+        let heard = await norteStore.service.peerReports()[0].refusedMessages
+        try await Task.sleep(for: .seconds(1.5))
+        let after = await almagroStore.service.peerReports()[0]
+        #expect(after.padSendBytes == before && after.state != .up)
+        #expect(await norteStore.service.peerReports()[0].refusedMessages == heard)
+        await almagroStore.stop()
+        try files.removeItem(atPath: path)
+        try files.moveItem(atPath: path + ".newest", toPath: path)
+        almagroStore = try pair.start(0)
+        #expect(await pair.isUp(almagroStore, norteStore))
+        await almagroStore.stop()
+        await norteStore.stop()
+    }
+
     @Test func requestsShareExchangesWhereThePadIsLow() async throws {
         let pair = try StorePair()
         for configuration in pair.configurations { _ = try pair.scratch.write(noise(12_288, 9), "\(configuration.node)-km") }

@@ -249,8 +249,9 @@ import Testing
         #expect(tell.count == 1201 && tell.contains(spent))
         // In parts that fit into messages, all of them at once.
         var session = KMSession(node: almagro, peer: norte)
-        _ = session.input(.connected, at: .zero)
-        _ = session.input(.message(.hello(version: 1, node: norte)), at: .zero)
+        _ = session.input(.connected(taken: 0, next: 0), at: .zero)
+        _ = session.input(.message(.taken(0)), at: .zero)
+        _ = session.input(.message(.hello(version: KMSession.version, node: norte)), at: .zero)
         let parts = session.input(.void(tell, .zeroised), at: .zero)
         let told = [UInt64(1), 2].flatMap { session.input(.message(.voided(request: $0)), at: .zero) }
         #expect(parts.count == 2 && told == [.voidsTold(Array(tell[..<1000])), .voidsTold(Array(tell[1000...]))])

@@ -131,6 +131,11 @@ extension StoreTransaction {
         return refill
     }
 
+    /// Where a pad's cursor stands.
+    func padCursor(_ peer: NodeID, sending: Bool) throws -> UInt64 {
+        UInt64(try padState(peer)[sending ? "send_cursor" : "receive_cursor"] as Int64)
+    }
+
     /// Bytes of pad on disk that may still be used.
     package func padLeft(_ peer: NodeID, sending: Bool) throws -> Int {
         let state = try padState(peer)
@@ -247,6 +252,14 @@ package final class SendingPad: Pad {
         }
     }
 
+    /// Where the next byte to be used lies, at the least.
+    package var position: UInt64 {
+        get throws {
+            let inMemory = chunk.withLock { $0.used < $0.bytes.count ? $0.offset + UInt64($0.used) : nil }
+            return try inMemory ?? store.changeNow { try $0.padCursor(peer, sending: true) }
+        }
+    }
+
     package var remaining: Int {
         get throws {
             let inMemory = chunk.withLock { $0.bytes.count - $0.used }
@@ -288,6 +301,11 @@ package final class ReceivingPad: Pad {
             try transaction.moveCursor(peer, sending: false, to: Int64(offset) + Int64(count))
             return bytes
         }
+    }
+
+    /// Up to where the peer's tags were taken.
+    package var position: UInt64 {
+        get throws { try store.changeNow { try $0.padCursor(peer, sending: false) } }
     }
 
     package var remaining: Int {

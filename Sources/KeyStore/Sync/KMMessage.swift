@@ -16,6 +16,8 @@ package enum KMMessage: Equatable, Sendable {
     case void(request: UInt64, VoidReason, [BlockID])
     case voided(request: UInt64)
     case settled(BlockID, applied: Bool)
+    /// Where the sender's receiving pad stands: up to there it has taken tags of the peer.
+    case taken(UInt64)
 
     package struct Confirm: Equatable, Sendable {
         package var block: BlockID
@@ -73,13 +75,15 @@ package enum KMMessage: Equatable, Sendable {
         case .void: 9
         case .voided: 10
         case .settled: 11
+        case .taken: 12
         }
     }
 
     /// Whether it travels under a tag.
-    var isTagged: Bool { type != 2 && type != 3 }
+    var isTagged: Bool { Self.isTagged(type: type) }
 
-    static func isTagged(type: UInt8) -> Bool { type != 2 && type != 3 }
+    /// Neither changes anything; and `taken` is said before this end knows that its pad is fresh.
+    static func isTagged(type: UInt8) -> Bool { ![2, 3, 12].contains(type) }
 }
 
 // MARK: - Bytes
@@ -91,7 +95,7 @@ extension KMMessage {
         case .hello(let version, let node):
             writer.put(version)
             writer.put(node.rawValue)
-        case .ping(let number), .pong(let number), .voided(let number): writer.put(number)
+        case .ping(let number), .pong(let number), .voided(let number), .taken(let number): writer.put(number)
         case .have(let blocks): writer.put(blocks)
         case .confirm(let confirm): confirm.put(into: &writer)
         case .confirmed(let block, let status, let refill):
@@ -144,6 +148,7 @@ extension KMMessage {
         case 9: return .void(request: try reader.number(UInt64.self), try reader.code(VoidReason.self), try reader.blocks())
         case 10: return .voided(request: try reader.number(UInt64.self))
         case 11: return .settled(BlockID(try reader.uuid()), applied: try reader.flag())
+        case 12: return .taken(try reader.number(UInt64.self))
         default: throw .badMessage("unknown type \(type)")
         }
     }

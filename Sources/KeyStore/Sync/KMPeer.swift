@@ -219,16 +219,18 @@ package actor KMPeer {
         connection?.close()
         connection = new
         figures.reason = nil
+        let (taken, next): (UInt64, UInt64)
         do {
             let keys = try await store.look { [peer = settings.peer] in try $0.hashKeys(peer) }
             frames = try KMFrames(send: (keys.send, sending), receive: (keys.receive, receiving))
+            (taken, next) = (try receiving.position, try sending.position)
         } catch { return await close("\(error)") }
         let id = ObjectIdentifier(new)
         Task { [events] in
             for await frame in new.frames { events.yield(.frame(id, frame)) }
             events.yield(.ended(id))
         }
-        await perform(session.input(.connected, at: elapsed))
+        await perform(session.input(.connected(taken: taken, next: next), at: elapsed))
     }
 
     func receive(_ frame: [UInt8]) async {
@@ -320,6 +322,7 @@ package actor KMPeer {
         case .refillSettled(let block, let applied):
             try await store.change { [peer = settings.peer] in try $0.settleRefill(block, peer: peer, applied: applied) }
         case .isUp: try await isUp()
+        case .isOld(let taken, let next): await isOld(taken, next)
         case .close(let reason): await close("\(settings.peer) is not to be followed: \(reason)")
         }
     }
@@ -327,6 +330,16 @@ package actor KMPeer {
     func send(_ message: KMMessage) throws {
         guard let connection, let frame = try frames?.encode(message) else { return }
         connection.send(frame)
+    }
+
+    /// Nothing is tagged any more: the same pad under two messages would give an eavesdropper the hash key.
+    func isOld(_ taken: UInt64, _ next: UInt64) async {
+        let peer = settings.peer
+        let text =
+            "\(peer) has taken tags of this store up to pad position \(taken), which here stands at \(next): this database is an old copy, "
+            + "or the two have different secrets; bring the newest database back, or install a new secret at both ends"
+        journal.raise(.tagRefused, .major, peer: peer, text)
+        await close(text)
     }
 
     func isUp() async throws {

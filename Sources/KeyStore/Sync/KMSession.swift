@@ -1,6 +1,9 @@
 // One end of the KM link to one peer, as a value: what comes in, and what is to be done about it. No I/O.
 //
-//     down --connected--> greeting --peer's hello--> up --disconnected, close--> down
+//     down --connected--> greeting --peer's taken, peer's hello--> up --disconnected, close--> down
+//
+// Before anything is tagged each end says up to where it has taken the other's tags: an end on an old copy of its database
+// would tag with pad that has served. It says nothing more until it has the newest, or another secret.
 //
 // In `up`: one confirm open at a time (the first-sorting node asks), one reserve open at a time (a batch of many
 // requests), voids until acknowledged. Whatever was open when the link went down is asked again when it is up.
@@ -12,7 +15,10 @@ package struct KMSession: Sendable {
     package enum Phase: Sendable, Equatable { case down, greeting, up }
 
     package enum Input: Sendable {
-        case connected
+        /// - Parameters:
+        ///   - taken: where this end's receiving pad stands.
+        ///   - next: where its sending pad does.
+        case connected(taken: UInt64, next: UInt64)
         case disconnected
         case message(KMMessage)
         /// Blocks that this end holds unconfirmed: all of them when the link is up, new ones as they come.
@@ -38,11 +44,13 @@ package struct KMSession: Sendable {
         /// The peer has followed a refill, or never will.
         case refillSettled(BlockID, applied: Bool)
         case isUp
+        /// The peer has taken tags of this end from beyond where its pad stands: the database is an old copy. End the connection.
+        case isOld(taken: UInt64, next: UInt64)
         /// End the connection: the peer broke the rules, or is silent.
         case close(String)
     }
 
-    package static let version: UInt16 = 1
+    package static let version: UInt16 = 2
     static let silence = Duration.seconds(15)
     static let pause = Duration.seconds(5)
 
@@ -57,6 +65,8 @@ package struct KMSession: Sendable {
     private var reserving: (request: UInt64, items: Int, until: Duration)?
     private var voiding: [UInt64: [BlockID]] = [:]
     private var number: UInt64 = 0
+    /// Where the sending pad stands, until the peer has said what it has taken of it.
+    private var unproven: UInt64?
 
     /// Whether this end asks for confirmations; the other decides on refills.
     package var asks: Bool { node < peer }
@@ -73,7 +83,7 @@ package struct KMSession: Sendable {
     package mutating func input(_ input: Input, at now: Duration) -> [Action] {
         var actions: [Action]
         switch input {
-        case .connected: actions = connected(now)
+        case .connected(let taken, let next): actions = connected(taken, next, now)
         case .disconnected: actions = disconnected("the connection ended")
         case .message(let message): actions = received(message, now)
         case .held(let blocks): actions = held(blocks)
@@ -93,11 +103,12 @@ package struct KMSession: Sendable {
 
     // MARK: Life
 
-    private mutating func connected(_ now: Duration) -> [Action] {
+    private mutating func connected(_ taken: UInt64, _ next: UInt64, _ now: Duration) -> [Action] {
         var actions = phase == .down ? [] : disconnected("a newer connection took its place")
         phase = .greeting
         heard = now
-        actions.append(.send(.hello(version: Self.version, node: node)))
+        unproven = next
+        actions.append(.send(.taken(taken)))
         return actions
     }
 
@@ -166,13 +177,19 @@ package struct KMSession: Sendable {
         heard = now
         switch (phase, message) {
         case (.down, _): return []
+        case (.greeting, .taken(let taken)):
+            guard let next = unproven else { return [.close("it said taken twice")] }
+            guard taken <= next else { return [.isOld(taken: taken, next: next)] }
+            unproven = nil
+            return [.send(.hello(version: Self.version, node: node))]
+        case (.greeting, _) where unproven != nil: return [.close("it said something else before taken")]
         case (.greeting, .hello(Self.version, peer)):
             phase = .up
             return [.isUp]
         case (.greeting, .hello(let version, let node)):
             return [.close("it calls itself \(node), version \(version); \(peer), version \(Self.version) is due")]
         case (.greeting, _): return [.close("it said something else before hello")]
-        case (.up, .hello): return [.close("it said hello twice")]
+        case (.up, .hello), (.up, .taken): return [.close("it greeted twice")]
         case (.up, .ping(let number)): return [.send(.pong(number))]
         case (.up, .pong): return []
         case (.up, .have(let blocks)): return asks ? held(blocks) : [.close("it said have, but is the one that asks")]
