@@ -54,6 +54,8 @@ extension TLSFiles {
     /// Everything that can be known before a start: that the files can be read, belong together, and are in force.
     func check(_ face: String, now: Date) throws {
         _ = try server(minimum: .tlsv12)
+        let mode = (try? FileManager.default.attributesOfItem(atPath: key)[.posixPermissions] as? Int) ?? 0
+        guard mode & 0o007 == 0 else { throw KeyStoreError.certificate("'\(key)' of \(face) can be read by everybody: chmod 600 it") }
         let until = try expiry()
         guard until > now else { throw KeyStoreError.certificate("'\(certificate)' of \(face) expired at \(until.formatted(.iso8601))") }
     }

@@ -1,6 +1,7 @@
 // What a key store is told, and what can be wrong with it.
 
 public import Foundation
+import KeyMaterial
 public import QKDModel
 
 /// What a key store needs to know. Paths are as the program resolved them.
@@ -66,6 +67,7 @@ public struct KeyStoreConfiguration: Sendable {
         try policy.check()
         guard capacityBits > 0 else { throw .configuration("capacity \(capacityBits) is not above 0") }
         for (index, peer) in peers.enumerated() {
+            if peer.certificateName.isEmpty { throw .configuration("certificate_name of peer \(peer.node) is empty") }
             if peer.node == node { throw .configuration("node \(node) is listed as its own peer") }
             if peers[..<index].contains(where: { $0.node == peer.node }) { throw .configuration("peer \(peer.node) is listed twice") }
             if peers[..<index].contains(where: { $0.certificateName == peer.certificateName }) {
@@ -94,7 +96,16 @@ extension KeyStoreService {
         for (name, face) in [("km", configuration.km), ("api014", configuration.api)] {
             attempt { try face.files.check(name, now: now) }
         }
-        for peer in configuration.peers { attempt { _ = try SecretFile.read(peer.secret, sizes: secretSizes) } }
+        var secrets: [(peer: NodeID, bytes: SecretBytes)] = []
+        for peer in configuration.peers {
+            attempt {
+                let bytes = try SecretFile.readPair(peer.secret)
+                if let other = secrets.first(where: { $0.bytes.matches(bytes) }) {
+                    throw KeyStoreError.secret("'\(peer.secret)' for \(peer.node) is the one for \(other.peer): its pads would serve twice")
+                }
+                secrets.append((peer.node, bytes))
+            }
+        }
         let files = FileManager.default
         if files.fileExists(atPath: configuration.masterKey) || files.fileExists(atPath: configuration.database) {
             attempt { _ = try SecretFile.read(configuration.masterKey, sizes: 32...32) }

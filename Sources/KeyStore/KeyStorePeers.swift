@@ -18,7 +18,7 @@ extension KeyStoreService {
             let path = try check(plan)
             if book[plan.node]?.added == plan { return }
             // Both before anything changes: a secret that cannot be read or an application that is taken refuses all of it.
-            _ = try SecretFile.read(path, sizes: Self.secretSizes)
+            _ = try SecretFile.readPair(path)
             let before = directory.applications(of: plan.node)
             try directory.set(plan.applications, of: plan.node)
             do {

@@ -29,8 +29,6 @@ public final class KeyStoreService: Sendable {
     let rates = Mutex<[LinkID: RateWindow]>([:])
     private let bound = Mutex<(api: Int?, km: Int?)>((nil, nil))
 
-    static let secretSizes = 4096...(1 << 28)
-
     /// Opens the database, imports the installed secrets, reads the certificates.
     ///
     /// - Throws: `KeyStoreError` with what is missing and where.
@@ -73,7 +71,7 @@ public final class KeyStoreService: Sendable {
 
     /// Imports the pair's secret and begins the link.
     func join(_ node: NodeID, _ address: HostPort, _ certificateName: String, secret path: String, added: PeerPlan?) throws {
-        let secret = try SecretFile.read(path, sizes: Self.secretSizes)
+        let secret = try SecretFile.readPair(path)
         if try store.changeNow({ try $0.install(secret: secret, peer: node) }) {
             logger.info("installed secret imported", metadata: ["peer": "\(node)", "bytes": "\(secret.count)"])
         }

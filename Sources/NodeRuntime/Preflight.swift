@@ -39,6 +39,11 @@ public struct Preflight {
         }
     }
 
+    /// A path that has to be there: an empty one would mean the configuration's own folder.
+    public mutating func path(_ text: String, for what: String) {
+        if text.isEmpty { problem("\(what): it is empty, a path is needed") }
+    }
+
     /// A folder in which the service makes files: it, or the nearest one above that exists, has to be writable.
     public mutating func writableFolder(_ path: String, for what: String) {
         var folder = path.isEmpty ? "." : path

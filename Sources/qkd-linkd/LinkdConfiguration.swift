@@ -77,15 +77,25 @@ struct LinkdConfiguration: Decodable, Sendable {
 
     func service(folder: String) throws -> LinkServiceConfiguration {
         LinkServiceConfiguration(
-            node: node, state: resolve(state, folder), listen: try channel.map { try .init($0.listen) },
+            node: node, state: resolve(state, folder), listen: try channel.map { try address($0.listen, "channel.listen") },
             devices: devices.map { .init(name: $0.name, uri: $0.uri) },
-            peers: try peers.map { .init(node: $0.node, channel: try .init($0.channel), secret: $0.secret.map { secret($0, folder) }) },
+            peers: try peers.map {
+                .init(
+                    node: $0.node, channel: try address($0.channel, "channel of peer \($0.node)"),
+                    secret: $0.secret.map { secret($0, folder) })
+            },
             links: links.map { link in
                 var made = self.link(link)
                 made.record = link.record.map { resolve($0, folder) }
                 return made
             }, decoders: decoders ?? min(4, ProcessInfo.processInfo.activeProcessorCount),
             secrets: secrets.map { resolve($0, folder) })
+    }
+
+    private func address(_ text: String, _ key: String) throws -> LinkServiceConfiguration.Endpoint {
+        do { return try .init(text) } catch {
+            throw QuantumLinkError.configuration("\(key): '\(text)' is no host:port")
+        }
     }
 
     private func secret(_ name: String, _ folder: String) -> String {

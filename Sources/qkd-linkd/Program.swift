@@ -37,6 +37,10 @@ struct Program: AsyncParsableCommand {
     /// What a start reads besides the service's own configuration; nothing is changed.
     private func look(_ file: LinkdConfiguration, _ folder: String) throws {
         var preflight = Preflight()
+        for (name, value) in [("socket", file.socket), ("deposit", file.deposit), ("state", file.state)] {
+            preflight.path(value, for: name)
+        }
+        if file.socket == file.deposit { preflight.problem("deposit: it is this service's own socket; the key store's is meant") }
         preflight.socket(file.resolve(file.socket, folder), for: "socket")
         preflight.writableFolder(file.resolve(file.state, folder), for: "state")
         for device in file.devices {

@@ -55,9 +55,12 @@ struct LKMSConfiguration: Decodable {
     /// What the key store needs, with paths resolved from `folder` ("" = as they are).
     func keyStore(folder: String) throws -> KeyStoreConfiguration {
         func path(_ path: String) -> String { resolve(path, folder) }
-        func face(_ face: Face) throws -> KeyStoreConfiguration.Face {
+        func address(_ text: String, _ key: String) throws -> HostPort {
+            do { return try HostPort(text) } catch { throw KeyStoreError.configuration("\(key): '\(text)' is no address: write host:port") }
+        }
+        func face(_ face: Face, _ name: String) throws -> KeyStoreConfiguration.Face {
             .init(
-                listen: try HostPort(face.listen),
+                listen: try address(face.listen, "\(name).listen"),
                 files: TLSFiles(certificate: path(face.certificate), key: path(face.key), ca: path(face.ca)))
         }
         var homes: [SAEID: NodeID] = [:]
@@ -65,9 +68,11 @@ struct LKMSConfiguration: Decodable {
             throw KeyStoreError.configuration("application \(application.sae) is listed twice")
         }
         var made = KeyStoreConfiguration(
-            node: node, database: path(database), masterKey: path(master_key), api: try face(api014), km: try face(km),
+            node: node, database: path(database), masterKey: path(master_key), api: try face(api014, "api014"), km: try face(km, "km"),
             peers: try peers.map {
-                .init(node: $0.node, address: try HostPort($0.km), certificateName: $0.certificate_name, secret: path($0.secret))
+                .init(
+                    node: $0.node, address: try address($0.km, "km of peer \($0.node)"), certificateName: $0.certificate_name,
+                    secret: path($0.secret))
             }, applications: homes)
         made.deliverEmulated = deliver_emulated ?? false
         if let key_size { made.keySizeBits = key_size }

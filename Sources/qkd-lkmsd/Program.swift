@@ -42,6 +42,12 @@ struct Program: AsyncParsableCommand {
     /// Everything that a start reads; nothing is changed, also beside a running service.
     private func look(_ file: LKMSConfiguration, _ folder: String) throws {
         var preflight = Preflight()
+        for (name, value) in [
+            ("socket", file.socket), ("deposit", file.deposit), ("database", file.database), ("master_key", file.master_key),
+        ] {
+            preflight.path(value, for: name)
+        }
+        if file.socket == file.deposit { preflight.problem("deposit: it is the same as socket: two sockets are needed") }
         preflight.socket(file.resolve(file.socket, folder), for: "socket")
         preflight.socket(file.resolve(file.deposit, folder), for: "deposit")
         preflight.writableFolder((file.resolve(file.database, folder) as NSString).deletingLastPathComponent, for: "database")

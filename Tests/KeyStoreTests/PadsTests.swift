@@ -70,6 +70,19 @@ import Testing
         #expect(try here.changeNow { try $0.install(secret: secret(noise(8192, 6)), peer: norte) } == false)
     }
 
+    @Test("One file for two peers, or one of the classical channel, would make pads serve twice: refused")
+    func secretsOfOthersAreRefused() throws {
+        let scratch = try Scratch()
+        let here = try store(scratch, almagro, peer: norte)
+        #expect {
+            try here.changeNow { _ = try $0.install(secret: secret(noise(8192, 5)), peer: node("concepcion")) }
+        } throws: { "\($0)".contains("the one for norte") }
+        #expect(try here.changeNow { try $0.install(secret: secret(noise(8192, 7)), peer: node("concepcion")) })
+        let channel = try scratch.write(Array("SDQKSEC1".utf8) + noise(8184, 1), "channel")
+        #expect { _ = try SecretFile.readPair(channel) } throws: { "\($0)".contains("classical channel") }
+        #expect(try SecretFile.readPair(try scratch.write(noise(8192, 1), "pair")).count == 8192)
+    }
+
     @Test func runsDryWithAClearErrorAndAnotherSecretRefills() throws {
         let scratch = try Scratch()
         let here = try store(scratch, almagro, peer: norte, bytes: 4096)

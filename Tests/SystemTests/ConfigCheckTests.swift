@@ -94,6 +94,31 @@ import Testing
         #expect(said.contains("is not the private key of"), "\(said)")
     }
 
+    @Test("Paths that are empty or shared, addresses without their key, a secret that serves elsewhere: said before the start")
+    func whatAStartWouldMeetIsFound() async throws {
+        let (scratch, folder) = try await prepared()
+        defer { withExtendedLifetime(scratch) {} }
+        let (store, link) = (folder + "lkmsd.yaml", folder + "linkd.yaml")
+        try FileManager.default.removeItem(atPath: folder + "secrets/km-beta")
+        try FileManager.default.copyItem(atPath: folder + "secrets/beta", toPath: folder + "secrets/km-beta")
+        try FileManager.default.setAttributes([.posixPermissions: 0o644], ofItemAtPath: folder + "pki/kme-alpha.key")
+        try change(store, "deposit: run/deposit.sock", "deposit: run/lkmsd.sock")
+        try change(store, "database: state/lkms.sqlite", "database: \"\"")
+        try change(link, "state: state/linkd", "state: \"\"")
+        let findings = try await check(store, link).1
+        #expect(findings.count == 2 && !findings.contains { $0.usable })
+        let said = findings.map { $0.problems.joined(separator: "\n") }
+        for words in ["is a secret of the classical channel", "the same as socket", "database: it is empty", "can be read by everybody"] {
+            #expect(said.first?.contains(words) == true, "\(words): \(said)")
+        }
+        #expect(said.last?.contains("state: it is empty") == true, "\(said)")
+        try change(store, "api014: { listen: \"127.0.0.1:", "api014: { listen: \"127.0.0.1;")
+        try change(link, "channel: { listen: \"127.0.0.1:", "channel: { listen: \"127.0.0.1;")
+        let again = try await check(store, link).1.map { $0.problems.joined(separator: "\n") }
+        #expect(again.first?.contains("api014.listen: '127.0.0.1;") == true, "\(again)")
+        #expect(again.last?.contains("channel.listen: '127.0.0.1;") == true, "\(again)")
+    }
+
     @Test func testbedsKnowCodesAndTheShortestSlot() async throws {
         let scratch = try Scratch()
         let text = try String(contentsOfFile: Programs.root + "/firmware-sim/testbeds/small.yaml", encoding: .utf8)

@@ -11,7 +11,8 @@ extension StoreTransaction {
     /// again changes nothing; another one starts a new epoch.
     ///
     /// - Returns: true where the secret was new.
-    /// - Throws: `KeyStoreError.secret` where it is too short, or was in use before the present one: its pads would serve twice.
+    /// - Throws: `KeyStoreError.secret` where it is too short, or was in use before the present one or with another peer: its pads
+    ///   would serve twice.
     @discardableResult
     package func install(secret: SecretBytes, peer: NodeID) throws -> Bool {
         guard secret.count >= 4096 else { throw KeyStoreError.secret("the one for \(peer) has \(secret.count) bytes, 4096 are needed") }
@@ -23,7 +24,14 @@ extension StoreTransaction {
         guard seen == false else {
             throw KeyStoreError.secret("the one for \(peer) was in use before and may not serve twice: make a new one, for both ends")
         }
-        try database.execute(sql: "INSERT INTO secret_mark VALUES (?, ?)", arguments: [peer.rawValue, mark])
+        let content = seals.mark(secret, "secret")
+        let other = try String.fetchOne(database, sql: "SELECT peer FROM secret_mark WHERE mark = ?", arguments: [content])
+        if let other, other != peer.rawValue {
+            throw KeyStoreError.secret("the one for \(peer) is or was the one for \(other): its pads would serve twice, make a new one")
+        }
+        for mark in [mark, content] {
+            try database.execute(sql: "INSERT OR IGNORE INTO secret_mark VALUES (?, ?)", arguments: [peer.rawValue, mark])
+        }
         let epoch = (known?["epoch"] ?? 0) + 1
         let half = (secret.count - 32) / 2
         let first = rules.node < peer

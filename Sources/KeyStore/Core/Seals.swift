@@ -107,6 +107,18 @@ package enum SecretFile {
         } catch let error as KeyStoreError { throw error } catch { throw .secret("\(error)") }
     }
 
+    /// The secret of a pair of stores (docs/wire/km-link.md).
+    ///
+    /// - Throws: `KeyStoreError.secret` also where the file is one of the classical channel's: its pads serve there.
+    package static func readPair(_ path: String) throws(KeyStoreError) -> SecretBytes {
+        let secret = try read(path, sizes: 4096...(1 << 28))
+        let head = secret.withBytes { Array($0.prefix(8)) }
+        if head == Array("SDQKSEC1".utf8) {
+            throw .secret("'\(path)' is a secret of the classical channel ('qkdctl secret make'): the KM link needs one of its own")
+        }
+        return secret
+    }
+
     /// Writes a new file, mode 0600; refuses to replace one.
     package static func create(_ path: String, _ bytes: SecretBytes) throws(KeyStoreError) {
         let number = Glibc.open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
