@@ -109,6 +109,23 @@ private let good = """
         }
     }
 
+    @Test func aWrongUUIDIsOneErrorAndTheOtherKeysAreStillKnown() {
+        struct File: Decodable {
+            var id: UUID?
+            var node: NodeID
+            var weight: Double
+        }
+        let text = "id: not-a-uuid\nnode: almagro\nweight: much\n"
+        do {
+            let file = try Configuration.parse(File.self, text: text, file: "f")
+            Issue.record("no error: \(file)")
+        } catch {
+            let lines = "\(error)".split(separator: "\n")
+            #expect(lines.count == 2 && lines[0].hasPrefix("f:1: key 'id': "), "\(error)")
+            #expect(lines.last == "f:3: key 'weight': 'much' is no number")
+        }
+    }
+
     @Test func emptyAndAbsentFiles() throws {
         #expect(refusal("") == "node.yaml:1: the file is empty")
         #expect(throws: NodeRuntimeError.unreadable(file: "/nowhere/node.yaml", reason: "no such file")) {
