@@ -37,18 +37,18 @@ struct AgentdConfiguration: Decodable, Sendable {
         var outbox_bytes: Int?
     }
     struct Thresholds: Decodable, Sendable {
-        var performance_change: Double?
-        var performance_interval: Double?
-        var link_down_hold: Double?
-        var overload_hold: Double?
-        var interface_out_after: Double?
-        var service_away_grace: Double?
+        var performance_change: ThresholdShare?
+        var performance_interval: ThresholdSeconds?
+        var link_down_hold: ThresholdSeconds?
+        var overload_hold: ThresholdSeconds?
+        var interface_out_after: ThresholdSeconds?
+        var service_away_grace: ThresholdSeconds?
     }
 
     var node: NodeID
     /// Derived from the node's name if absent.
     var qkdn_id: UUID?
-    var location: String?
+    var location: YANGText?
     var state: String
     /// Folder with the YANG modules.
     var yang: String
@@ -61,14 +61,14 @@ struct AgentdConfiguration: Decodable, Sendable {
     func settings(version: String) -> NodeSettings {
         var limits = NodeThresholds()
         if let asked = thresholds {
-            limits.performanceChange = asked.performance_change ?? limits.performanceChange
-            limits.performanceInterval = asked.performance_interval ?? limits.performanceInterval
-            limits.downHold = asked.link_down_hold ?? limits.downHold
-            limits.overloadHold = asked.overload_hold ?? limits.overloadHold
-            limits.outAfter = asked.interface_out_after ?? limits.outAfter
-            limits.awayGrace = asked.service_away_grace ?? limits.awayGrace
+            limits.performanceChange = asked.performance_change?.value ?? limits.performanceChange
+            limits.performanceInterval = asked.performance_interval?.value ?? limits.performanceInterval
+            limits.downHold = asked.link_down_hold?.value ?? limits.downHold
+            limits.overloadHold = asked.overload_hold?.value ?? limits.overloadHold
+            limits.outAfter = asked.interface_out_after?.value ?? limits.outAfter
+            limits.awayGrace = asked.service_away_grace?.value ?? limits.awayGrace
         }
-        return NodeSettings(node: node, id: qkdn_id, version: version, location: location ?? "", thresholds: limits)
+        return NodeSettings(node: node, id: qkdn_id, version: version, location: location?.value ?? "", thresholds: limits)
     }
 
     func server(folder: String) throws -> RESTCONFServerConfiguration {
