@@ -29,6 +29,7 @@ public actor Agent {
     private var configurationTag = ""
     private var reconciled = (links: false, store: false)
     private var wasHere: (links: Bool?, store: Bool?) = (nil, nil)
+    private var watch: RepairWatch
     public private(set) var status = Status()
 
     /// - Parameters:
@@ -43,6 +44,7 @@ public actor Agent {
             atPath: folder, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
         numbersPath = folder + "/interfaces.json"
         (self.links, self.store, self.sink, self.logger, self.poll) = (links, store, sink, logger, poll)
+        watch = RepairWatch(shortest: max(.seconds(1), poll * 3))
         target = ServicesTarget(settings: settings, links: links, store: store, logger: logger)
         let initial = JSON.object([YANGNames.node: .object(["qkdn_id": .string(settings.id.uuidString.lowercased())])])
         datastore = try Datastore(schema: schema, folder: folder + "/running", initial: initial.text, target: target)
@@ -106,6 +108,7 @@ public actor Agent {
                 reconciled.links = true
                 await target.reconcile(model.desired, linkService: true)
             }
+            await repair(status, since: quiet)
         } catch {
             reconciled.links = false
             await take(.linkServiceAway("\(error)"))
@@ -128,6 +131,15 @@ public actor Agent {
         }
         if let sink { await take(.notificationsLost(sink.outbox.counts.dropped)) }
         await show()
+    }
+
+    /// Puts in force again what the link service has lost while it was here: an operator's hand, or a start that nobody noticed.
+    private func repair(_ status: LinkServiceStatus, since quiet: UInt64?) async {
+        let lacks = model.desired.lacks(status)
+        let mark = quiet.flatMap { $0 == target.quiet ? "\($0) \(configurationTag)" : nil }
+        guard watch.isDue(lacking: lacks != nil, mark: mark, at: .now) else { return }
+        logger.notice("the link service has lost \(lacks ?? ""): putting it in force again")
+        await target.reconcile(model.desired, linkService: true, since: quiet)
     }
 
     private func listenToLinks(_ bell: AsyncStream<Void>.Continuation) async {
@@ -235,14 +247,21 @@ public actor Agent {
     }
 
     private func show() async {
-        let text = model.state(at: Date()).text
-        guard text != shownState else { return }
-        do {
-            try await datastore.setState(text)
-            shownState = text
-        } catch {
-            status.refused += 1
-            logger.error("the tree refused the node's state: \(error)")
+        while true {
+            let text = model.state(at: Date()).text
+            guard text != shownState else { return }
+            do {
+                try await datastore.setState(text)
+                shownState = text
+                return
+            } catch {
+                // State of an entry that has just been deleted has no place any more.
+                let tag = configurationTag
+                await readConfiguration()
+                guard tag == configurationTag else { continue }
+                status.refused += 1
+                return logger.error("the tree refused the node's state: \(error)")
+            }
         }
     }
 

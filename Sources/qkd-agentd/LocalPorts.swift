@@ -6,11 +6,11 @@ import NodeRuntime
 import QKDModel
 import SDNAgent
 
-/// Turns what the local client throws into the agent's two kinds of problem.
+/// Turns what the local client throws into the agent's kinds of problem.
 private func asking<R>(_ body: () async throws -> R) async throws(ServiceProblem) -> R {
     do { return try await body() } catch let error as NodeRuntimeError {
         switch error {
-        case .refused(_, let message): throw .refused(message)
+        case .refused(let status, let message): throw status >= 500 ? .failed(message) : .refused(message)
         default: throw .away(error.description)
         }
     } catch {

@@ -11,14 +11,14 @@ import Testing
 private let modules = [
     "etsi-qkd-node-types", "etsi-qkd-sdn-node", "sdqkd-cv-qkd", "ietf-restconf", "ietf-restconf-monitoring", "ietf-netconf-with-defaults",
 ]
-private let beta = UUID(uuidString: "b0000000-0000-4000-8000-000000000001") ?? UUID()
-private let linkID = UUID(uuidString: "c0000000-0000-4000-8000-000000000001") ?? UUID()
-private let appID = UUID(uuidString: "d0000000-0000-4000-8000-000000000001") ?? UUID()
+let beta = UUID(uuidString: "b0000000-0000-4000-8000-000000000001") ?? UUID()
+let linkID = UUID(uuidString: "c0000000-0000-4000-8000-000000000001") ?? UUID()
+let appID = UUID(uuidString: "d0000000-0000-4000-8000-000000000001") ?? UUID()
 
-private func low(_ id: UUID) -> String { id.uuidString.lowercased() }
+func low(_ id: UUID) -> String { id.uuidString.lowercased() }
 
 /// An agent with quick thresholds.
-private final class Bench: Sendable {
+final class Bench: Sendable {
     let folder = TemporaryFolder()
     let links = FakeLinks()
     let store = FakeStore()
@@ -58,7 +58,7 @@ private final class Bench: Sendable {
 
     static let peer = """
         {"sdqkd-cv-qkd:peer":[{"qkdn_id":"\(low(beta))","node-name":"beta","link-address":"127.0.0.1:7002",
-        "key-management-address":"127.0.0.1:9002","key-management-certificate":"kme-beta"}]}
+        "key-management-address":"127.0.0.1:9002","key-management-certificate":"kme-beta","application":["sae:app-beta"]}]}
         """
 
     func link(_ interface: Int = 1) -> String {
@@ -294,6 +294,9 @@ private final class Bench: Sendable {
             application.consumption = Array(all.suffix(8))
             parts.applications = [application]
             parts.accounts[id] = all
+            parts.status.peers = [
+                StorePeerStatus(peer: NodeID(unchecked: "beta"), state: .up, applications: [SAEID(unchecked: "app-beta")])
+            ]
         }
         try await bench.work {
             try await bench.edit(
@@ -332,20 +335,20 @@ private final class Bench: Sendable {
 
 extension Bench {
     /// With the device, the peer and the link.
-    fileprivate func connect() async throws {
+    func connect() async throws {
         appear()
         #expect(await eventually(within: .seconds(5)) { await has("qkd_interfaces", "qkd_interface") })
         try await edit(.create, "/sdqkd-cv-qkd:peers", Bench.peer)
         try await edit(.create, "/qkd_links", link())
     }
 
-    fileprivate func merge(_ members: String) async throws {
+    func merge(_ members: String) async throws {
         try await edit(
             .merge, "/qkd_links/qkd_link=\(low(linkID))",
             #"{"etsi-qkd-sdn-node:qkd_link":[{"qkdl_id":"\#(low(linkID))",\#(members)}]}"#)
     }
 
-    fileprivate func has(_ container: String, _ list: String) async -> Bool {
+    func has(_ container: String, _ list: String) async -> Bool {
         guard let tree = try? await tree() else { return false }
         return !tree[container][list].array.isEmpty
     }

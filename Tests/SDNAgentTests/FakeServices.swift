@@ -72,11 +72,14 @@ final class FakeStore: StoreServicePort {
     struct Parts {
         var status = StoreStatus(
             node: NodeID(unchecked: "alpha"), uptimeSeconds: 1, deliversEmulated: true, keySizeBits: 256, links: [], peers: [],
-            applications: [], alarms: [])
+            applications: [SAEID(unchecked: "app-alpha"), SAEID(unchecked: "app-alpha-2")], alarms: [])
+        /// Done once, after a status was taken and before it is told.
+        var afterStatus: (@Sendable () async -> Void)?
         var applications: [StoreApplication] = []
         var accounts: [UUID: [StoreConsumption]] = [:]
         var calls: [String] = []
         var refusal: [String: String] = [:]
+        var failure: [String: String] = [:]
         var isAway = false
     }
     let parts = Mutex(Parts())
@@ -88,13 +91,22 @@ final class FakeStore: StoreServicePort {
         let result: Result<R, ServiceProblem> = parts.withLock { parts in
             if parts.isAway { return .failure(.away("no answer on run/lkmsd.sock")) }
             if let reason = parts.refusal[name] { return .failure(.refused(reason)) }
+            if let reason = parts.failure[name] { return .failure(.failed(reason)) }
             if name != "status" { parts.calls.append(name) }
             return .success(body(&parts))
         }
         return try result.get()
     }
 
-    func status() async throws(ServiceProblem) -> StoreStatus { try call("status") { $0.status } }
+    func status() async throws(ServiceProblem) -> StoreStatus {
+        let status = try call("status") { $0.status }
+        let then = parts.withLock { parts in
+            defer { parts.afterStatus = nil }
+            return parts.afterStatus
+        }
+        await then?()
+        return status
+    }
     func applications() async throws(ServiceProblem) -> [StoreApplication] { try call("status") { $0.applications } }
     /// Unlike its snapshots, with all intervals.
     func application(_ id: UUID) async throws(ServiceProblem) -> StoreApplication {
@@ -112,7 +124,8 @@ final class FakeStore: StoreServicePort {
         try call("add peer") {
             $0.status.peers.append(
                 StorePeerStatus(
-                    peer: peer.node, state: .connecting, km: peer.km, certificateName: peer.certificateName, addedAtRunTime: true))
+                    peer: peer.node, state: .connecting, km: peer.km, certificateName: peer.certificateName, addedAtRunTime: true,
+                    applications: peer.applications))
         }
     }
     func remove(peer: NodeID) async throws(ServiceProblem) { try call("remove peer") { $0.status.peers.removeAll { $0.peer == peer } } }

@@ -97,7 +97,7 @@ import Testing
         #expect(accounted, "\(applications)")
         // What nobody may have: an application without a server; nothing of it stays.
         let refused = try await bed.send(
-            "POST", "alpha", AgentBed.node + "/qkd_applications", #"{"etsi-qkd-sdn-node:qkd_app":[{"app_id":"\#(UUID().uuidString)"}]}"#)
+            "POST", "alpha", AgentBed.node + "/qkd_applications", #"{"etsi-qkd-sdn-node:qkd_app":[{"app_id":"\#(UUID().uuidString.lowercased())"}]}"#)
         #expect(refused.status == 400 && refused.answer["ietf-restconf:errors"]["error"][0]["error-tag"].text == "invalid-value")
     }
 
@@ -198,7 +198,7 @@ import Testing
         #expect(alone, "\(bed.words)")
         let early = try await bed.send(
             "POST", "alpha", AgentBed.node + "/sdqkd-cv-qkd:peers",
-            #"{"sdqkd-cv-qkd:peer":[{"qkdn_id":"\#(UUID().uuidString)","node-name":"beta","link-address":"127.0.0.1:1"}]}"#)
+            #"{"sdqkd-cv-qkd:peer":[{"qkdn_id":"\#(UUID().uuidString.lowercased())","node-name":"beta","link-address":"127.0.0.1:1"}]}"#)
         #expect(early.status == 503, "\(early)")
         // Then everything else, devices last.
         try bed.start("alpha-linkd", "alpha-lkmsd", "beta-linkd", "beta-lkmsd")

@@ -2,28 +2,34 @@
 
 import Foundation
 
-/// Links and fibres of the running configuration: as last read, and over that what was changed since, because a change is in force before
+/// Links, applications and fibres of the running configuration: as last read, and over that what was changed since, because a change is in force before
 /// it can be read.
 struct CoexistenceGround: Sendable {
     private var read = DesiredConfiguration()
     private var links: [UUID: DesiredConfiguration.Link?] = [:]
+    private var applications: [UUID: DesiredConfiguration.Application?] = [:]
     private var fibres: [String: DesiredConfiguration.Fibre?] = [:]
 
     mutating func read(_ configuration: DesiredConfiguration) {
         read = configuration
         links = links.filter { configuration.links[$0.key] != $0.value }
+        applications = applications.filter { configuration.applications[$0.key] != $0.value }
         fibres = fibres.filter { configuration.fibres[$0.key] != $0.value }
     }
 
     /// - Parameters: what a change names, before it and after it.
     mutating func change(_ before: DesiredConfiguration, _ after: DesiredConfiguration) {
         for id in Set(before.links.keys).union(after.links.keys) { links.updateValue(after.links[id], forKey: id) }
+        for id in Set(before.applications.keys).union(after.applications.keys) {
+            applications.updateValue(after.applications[id], forKey: id)
+        }
         for name in Set(before.fibres.keys).union(after.fibres.keys) { fibres.updateValue(after.fibres[name], forKey: name) }
     }
 
     var configuration: DesiredConfiguration {
         var all = DesiredConfiguration()
         all.links = read.links.filter { links[$0.key] == nil }.merging(links.compactMapValues { $0 }) { $1 }
+        all.applications = read.applications.filter { applications[$0.key] == nil }.merging(applications.compactMapValues { $0 }) { $1 }
         all.fibres = read.fibres.filter { fibres[$0.key] == nil }.merging(fibres.compactMapValues { $0 }) { $1 }
         return all
     }

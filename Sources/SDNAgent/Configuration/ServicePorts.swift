@@ -10,10 +10,12 @@ public enum ServiceProblem: Error, Sendable, Equatable, CustomStringConvertible 
     case away(String)
     /// It said no, in its words.
     case refused(String)
+    /// It could not, in its words.
+    case failed(String)
 
     public var description: String {
         switch self {
-        case .away(let reason), .refused(let reason): reason
+        case .away(let reason), .refused(let reason), .failed(let reason): reason
         }
     }
 }

@@ -22,7 +22,7 @@ public actor ServicesTarget: ConfigurationTarget {
     /// All peers of the configuration: a change names only what it touches.
     private var peers: [UUID: DesiredConfiguration.Peer] = [:]
     private var peersToBe: [UUID: DesiredConfiguration.Peer] = [:]
-    /// Links and fibres as they are, for what has to agree between them.
+    /// Links, applications and fibres as they are, for what has to agree between them.
     private var coexistence = CoexistenceGround()
     /// Of the change that is under way.
     private var edges: (before: DesiredConfiguration, after: DesiredConfiguration)?
@@ -57,6 +57,7 @@ public actor ServicesTarget: ConfigurationTarget {
 
     private func prepareSteps(_ change: ConfigurationChange) async throws(RESTCONFError) {
         let (before, after) = (try read(change.before), try read(change.after))
+        if let problem = CanonicalUUID.problem(in: change.after) { throw Self.refusal(problem) }
         try refuseOwn(change, before, after)
         try refuseClashes(before, after)
         peersToBe = peers.filter { before.peers[$0.key] == nil }.merging(after.peers) { $1 }
@@ -96,7 +97,8 @@ public actor ServicesTarget: ConfigurationTarget {
     }
 
     /// Makes the services have what `configuration` says, as far as they are here. What goes wrong is logged and tried again next time.
-    func reconcile(_ configuration: DesiredConfiguration, linkService: Bool) async {
+    /// - Parameter quiet: stops as soon as `quiet` is another: somebody changes the configuration.
+    func reconcile(_ configuration: DesiredConfiguration, linkService: Bool, since quiet: UInt64? = nil) async {
         var before = DesiredConfiguration()
         // Links of the service's own file are its own business unless they were switched.
         guard let ground = try? await ground(configuration, all: true) else { return }
@@ -114,6 +116,7 @@ public actor ServicesTarget: ConfigurationTarget {
             let plan = try ConfigurationPlan(before: before, after: configuration, ground: ground)
             var broken = Set<String>()
             for placed in plan.prepare + plan.commit where placed.step.isLinkService == linkService && !broken.contains(placed.path) {
+                if let quiet, quiet != self.quiet { return }
                 do { try await carry(placed.step) } catch {
                     broken.insert(placed.path)
                     logger.warning("configuration is not in force: \(error)", metadata: ["place": "\(placed.path)"])
@@ -128,8 +131,12 @@ public actor ServicesTarget: ConfigurationTarget {
 
     private func read(_ text: String) throws(RESTCONFError) -> DesiredConfiguration {
         do { return try DesiredConfiguration(parsing: text) } catch {
-            throw RESTCONFError(.application, .invalidValue, error.message, path: error.path)
+            throw Self.refusal(error)
         }
+    }
+
+    private static func refusal(_ problem: ConfigurationProblem) -> RESTCONFError {
+        RESTCONFError(.application, .invalidValue, problem.message, path: problem.path)
     }
 
     private func refuseOwn(
@@ -145,7 +152,7 @@ public actor ServicesTarget: ConfigurationTarget {
         if after.interfaces != before.interfaces { throw refuse("/qkd_interfaces", "which interfaces it has") }
     }
 
-    /// Of a plan of fibres and what links ask for; a change names only what it touches.
+    /// Of entries for one thing, of a plan of fibres and what links ask for; a change names only what it touches.
     private func refuseClashes(_ before: DesiredConfiguration, _ after: DesiredConfiguration) throws(RESTCONFError) {
         edges = (before, after)
         var ground = coexistence
@@ -154,8 +161,9 @@ public actor ServicesTarget: ConfigurationTarget {
         var touched = DesiredConfiguration()
         touched.links = after.links.filter { before.links[$0.key] != $0.value }
         touched.fibres = after.fibres.filter { before.fibres[$0.key] != $0.value }
-        guard let problem = all.coexistenceProblem(touching: touched) else { return }
-        throw RESTCONFError(.application, .invalidValue, problem.message, path: problem.path)
+        touched.applications = after.applications.filter { before.applications[$0.key] != $0.value }
+        guard let problem = all.duplicate(touching: touched) ?? all.coexistenceProblem(touching: touched) else { return }
+        throw Self.refusal(problem)
     }
 
     private func plan(_ before: DesiredConfiguration, _ after: DesiredConfiguration) async throws(RESTCONFError) -> ConfigurationPlan {
@@ -167,6 +175,8 @@ public actor ServicesTarget: ConfigurationTarget {
         difference.links = after.links.filter { before.links[$0.key] != $0.value }
         let ground: ConfigurationPlan.Ground
         do { ground = try await self.ground(difference, all: false) } catch { throw explain(error, "/\(YANGNames.node)") }
+        difference.applications = after.applications.filter { before.applications[$0.key] != $0.value }
+        if let store = ground.store, let problem = difference.homeProblem(store, peers: peersToBe.values) { throw Self.refusal(problem) }
         let plan = try ConfigurationPlan(before: before, after: after, ground: ground)
         let steps = plan.prepare + plan.commit
         if ground.links == nil, let placed = steps.first(where: { $0.step.isLinkService }) {
@@ -239,12 +249,14 @@ public actor ServicesTarget: ConfigurationTarget {
         }
     }
 
-    /// In the first phase a refusal of a link's terms is the asker's mistake, and says which datum.
+    /// In the first phase a refusal of a link's or a peer's terms is the asker's mistake, and says which datum.
     private func explain(_ problem: ServiceProblem, _ placed: PlacedStep) -> RESTCONFError {
         guard case .refused(let reason) = problem else { return explain(problem, placed.path) }
         switch placed.step {
         case .checkLink, .prepareLink:
             return RESTCONFError(.application, .invalidValue, reason, path: placed.path + LinkTerm.leaf(in: reason))
+        case .addLinkPeer, .addStorePeer:
+            return RESTCONFError(.application, .invalidValue, reason, path: PeerTerm.path(placed.step, placed.path, reason))
         default: return explain(problem, placed.path)
         }
     }
@@ -253,7 +265,7 @@ public actor ServicesTarget: ConfigurationTarget {
         switch problem {
         case .away(let reason):
             RESTCONFError(.application, .resourceDenied, "a service of the node is away: \(reason)", path: path, status: 503)
-        case .refused(let reason): RESTCONFError(.application, .operationFailed, reason, path: path)
+        case .refused(let reason), .failed(let reason): RESTCONFError(.application, .operationFailed, reason, path: path)
         }
     }
 }

@@ -35,10 +35,10 @@ extension NodeModel {
         guard desired.nodeID != nil, mayAdopt else { return }
         let known = Set(desired.peers.values.map(\.node))
         var found: [NodeID: [String: JSON?]] = [:]
-        for peer in peers.values where !known.contains(peer.node) {
+        for peer in linkService.isAnswering ? Array(peers.values) : [] where !known.contains(peer.node) {
             found[peer.node, default: [:]]["link-address"] = .string(peer.channel)
         }
-        for peer in store?.peers ?? [] where !known.contains(peer.peer) {
+        for peer in storeService.isAnswering ? store?.peers ?? [] : [] where !known.contains(peer.peer) {
             if !peer.km.isEmpty { found[peer.peer, default: [:]]["key-management-address"] = .string(peer.km) }
             if !peer.certificateName.isEmpty {
                 found[peer.peer, default: [:]]["key-management-certificate"] = .string(peer.certificateName)

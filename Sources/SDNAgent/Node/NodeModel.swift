@@ -100,6 +100,9 @@ public struct NodeModel: Sendable {
         var reason = "has not answered yet"
         /// Since when it does not answer.
         var silentSince: Date?
+
+        /// Whether what it said last is of now.
+        var isAnswering: Bool { isHere == true && silentSince == nil }
     }
 
     public let settings: NodeSettings
@@ -160,7 +163,8 @@ public struct NodeModel: Sendable {
         sharing = status.sharing
         takeDevices(status.devices, now, &out)
         takeLinks(status.links, now, &out)
-        mergePeers(&out)
+        // The store is asked after this: what it said in the last round may be of a peer that has been deleted since.
+        if storeService.isHere == false { mergePeers(&out) }
     }
 
     private mutating func take(
