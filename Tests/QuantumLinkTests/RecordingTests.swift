@@ -105,5 +105,26 @@ struct RecordingTests {
         let text = String(decoding: whole[12..<head], as: UTF8.self).replacing("\"version\":2", with: "\"version\":3")
         try (whole.prefix(12) + Data(text.utf8) + whole.dropFirst(head)).write(to: file)
         #expect(await refusal(path) == "is of version 3; this program reads version 2")
+        try await impossible(whole, head, path)
+    }
+
+    /// Numbers in the head that no configuration may have, also where damage is passed over.
+    private func impossible(_ whole: Data, _ head: Int, _ path: String) async throws {
+        let text = String(decoding: whole[12..<head], as: UTF8.self)
+        for (name, value, words) in [
+            ("calibrationRatio", "1e9", "calibration_ratio is"), ("blockSymbols", "9223372036854775807", "block_symbols is"),
+            ("slotSymbols", "-5", "slot_symbols is"), ("epsilon", "0.5", "epsilon is"), ("maximumPasses", "-1", "passes are -1"),
+            ("driftAllowance", "7", "drift_allowance is"), ("driftLimit", "1e300", "drift limit is"), ("weight", "0", "weight is"),
+        ] {
+            let place = try #require(text.range(of: "\"\(name)\":"))
+            let number = text[place.upperBound...].prefix { !",}".contains($0) }
+            let other = Data(text.replacingCharacters(in: number.startIndex..<number.endIndex, with: value).utf8)
+            let size = withUnsafeBytes(of: UInt32(other.count).littleEndian) { Data($0) }
+            try (whole.prefix(8) + size + other + whole.dropFirst(head)).write(to: URL(filePath: path))
+            do {
+                _ = try await LinkReplay.run(path: path, anyway: true)
+                Issue.record("\(name) \(value) was taken")
+            } catch { #expect("\(error)".contains(words), "\(error)") }
+        }
     }
 }

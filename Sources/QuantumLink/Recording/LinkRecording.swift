@@ -118,6 +118,16 @@ extension Slice<UnsafeRawBufferPointer> {
     fileprivate var baseAddress: UnsafeRawPointer? { UnsafeRawBufferPointer(rebasing: self).baseAddress }
 }
 
+extension LinkSettings {
+    /// What a configuration would be refused for, and what no configuration sets; nil: a link may have run so.
+    fileprivate var recordingTrouble: String? {
+        if let trouble = LinkService.trouble(with: self) { return trouble }
+        guard (1...10_000).contains(maximumPasses) else { return "the decoder's passes are \(maximumPasses): 1 to 10000 are possible" }
+        guard (0...1).contains(driftLimit) else { return "the drift limit is \(driftLimit): 0 to 1 are possible" }
+        return nil
+    }
+}
+
 /// Reads a recording, entry by entry.
 struct LinkRecordingReader {
     private static let longest = 1 << 28
@@ -152,6 +162,9 @@ struct LinkRecordingReader {
         }
         do { head = try JSONDecoder().decode(LinkRecordingHead.self, from: text) } catch {
             throw QuantumLinkError.recording(path: path, problem: "has a head that cannot be read: it was altered or damaged")
+        }
+        if let trouble = head.settings.recordingTrouble {
+            throw QuantumLinkError.recording(path: path, problem: "has a head that no link has: \(trouble)")
         }
         for part in [magic, size, text] { hash.update(part) }
     }
