@@ -51,6 +51,33 @@ import Testing
         #expect(refused.status == 64 && refused.errors.contains("cannot be a file name"), "\(refused)")
     }
 
+    /// Lives that no calendar has, names that are somebody's already, and folders that are none: sentences, and nothing is made.
+    @Test func whatNoCertificateCanBeIsRefused() async throws {
+        let scratch = try Scratch()
+        let folder = scratch.path + "/pki"
+        for (arguments, words) in [
+            (["--nodes", "d", "--days", "9223372036854775807"], "from 1 to 36500"),
+            (["--nodes", "d", "--days", "5000000"], "from 1 to 36500"),
+            (["--nodes", "d", "--days", "0"], "from 1 to 36500"), (["--nodes", "d", "--saes", "ca"], "the authority's own name"),
+            (["--nodes", "d", "--saes", "kme-d"], "key stores are named"), (["--nodes", "d", "--clients", "agent-e"], "agents are named"),
+            (["--nodes", "d", "--saes", "x", "--clients", "x"], "'x' is asked for twice"),
+        ] {
+            let refused = await (try Running([Programs.path("qkdctl"), "pki", "make", "--out", folder] + arguments)).end()
+            #expect(refused.status == 64 && !refused.killed && refused.errors.contains(words), "\(arguments): \(refused)")
+        }
+        #expect(!FileManager.default.fileExists(atPath: folder))
+        let file = try scratch.write("no folder", "file")
+        for (path, words) in [(file, "is a file"), (file + "/under", "cannot be made as a folder")] {
+            let refused = try await run("qkdctl", "pki", "make", "--out", path, "--nodes", "d")
+            #expect(refused.status == 1 && refused.errors.contains(words) && !refused.errors.contains("NSCocoa"), "\(refused)")
+        }
+        let long = try await run("qkdctl", "pki", "make", "--out", folder, "--nodes", "d", "--days", "36500")
+        #expect(long.status == 0, "\(long)")
+        _ = try scratch.write("no certificate", "pki/ca.crt")
+        let junk = try await run("qkdctl", "pki", "make", "--out", folder, "--nodes", "e")
+        #expect(junk.status == 1 && junk.errors.contains("ca.crt' holds no certificate"), "\(junk)")
+    }
+
     @Test func keysSayWhyThereAreNone() async throws {
         let scratch = try Scratch()
         let folder = scratch.path + "/pki"

@@ -35,15 +35,16 @@ struct PKICommand: AsyncParsableCommand {
         @Option(help: "Further host names or addresses of the key stores and agents, separated by commas.")
         var hosts = ""
 
-        @Option(help: "Days until the certificates expire.")
+        @Option(help: "Days until the certificates expire, 1 to 36500.")
         var days = 365
 
         func validate() throws {
-            guard days > 0 else { throw ValidationError("--days must be more than 0") }
+            guard (1...36_500).contains(days) else { throw ValidationError("--days must be from 1 to 36500") }
             for name in words(nodes) + words(saes) + words(agents) + words(clients) where name.contains("/") || name.hasPrefix(".") {
                 throw ValidationError("'\(name)' cannot be a file name")
             }
             guard !words(nodes).isEmpty else { throw ValidationError("--nodes names no node") }
+            try refuseClashes()
         }
 
         func run() async throws {
@@ -57,7 +58,23 @@ struct PKICommand: AsyncParsableCommand {
             for client in words(saes) + words(clients) { try folder.issue(name: client, hosts: [], server: false) }
         }
 
-        private func words(_ list: String) -> [String] { list.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) } }
+        /// Two certificates of one name would be one file, and whoever has it would pass for both.
+        private func refuseClashes() throws {
+            for name in words(saes) + words(clients) {
+                if name == "ca" { throw ValidationError("'ca' is the authority's own name: choose another for the application or client") }
+                for (start, owner) in [("kme-", "key stores"), ("agent-", "agents")] where name.hasPrefix(start) {
+                    throw ValidationError("'\(name)' is how \(owner) are named: choose another name for the application or client")
+                }
+            }
+            for list in [words(nodes), words(agents), words(saes) + words(clients)] {
+                var seen = Set<String>()
+                for name in list where !seen.insert(name).inserted { throw ValidationError("'\(name)' is asked for twice") }
+            }
+        }
+
+        private func words(_ list: String) -> [String] {
+            list.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }.filter { !$0.isEmpty }
+        }
     }
 }
 

@@ -17,11 +17,11 @@ struct PKIFolder {
         self.path = path
         self.days = days
         let files = FileManager.default
-        try files.createDirectory(atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
+        try Self.makeFolder(path)
         switch (files.fileExists(atPath: path + "/ca.crt"), files.fileExists(atPath: path + "/ca.key")) {
         case (true, true):
-            authority = try Certificate(pemEncoded: String(contentsOfFile: path + "/ca.crt", encoding: .utf8))
-            authorityKey = try P256.Signing.PrivateKey(pemRepresentation: String(contentsOfFile: path + "/ca.key", encoding: .utf8))
+            authority = try Self.read(path + "/ca.crt", "certificate") { try Certificate(pemEncoded: $0) }
+            authorityKey = try Self.read(path + "/ca.key", "private key (EC P-256)") { try P256.Signing.PrivateKey(pemRepresentation: $0) }
         case (false, false):
             authorityKey = P256.Signing.PrivateKey()
             authority = try Self.makeAuthority(authorityKey, days: days)
@@ -29,6 +29,26 @@ struct PKIFolder {
             try Self.write(try authority.serializeAsPEM().pemString, to: path + "/ca.crt", mode: 0o644)
         default: throw PKIError.halfAuthority(path)
         }
+    }
+
+    private static func makeFolder(_ path: String) throws {
+        var isFolder: ObjCBool = false
+        if FileManager.default.fileExists(atPath: path, isDirectory: &isFolder) {
+            guard isFolder.boolValue else { throw PKIError.file(path, "is a file: --out names a folder") }
+            return
+        }
+        do {
+            try FileManager.default.createDirectory(atPath: path, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o755])
+        } catch {
+            let under = (error as NSError).userInfo[NSUnderlyingErrorKey] as? NSError
+            let reason = under.map { ": " + String(cString: strerror(Int32($0.code))) } ?? ""
+            throw PKIError.file(path, "cannot be made as a folder\(reason)")
+        }
+    }
+
+    private static func read<R>(_ path: String, _ what: String, _ parse: (String) throws -> R) throws -> R {
+        guard let text = try? String(contentsOfFile: path, encoding: .utf8) else { throw PKIError.file(path, "cannot be read") }
+        do { return try parse(text) } catch { throw PKIError.file(path, "holds no \(what)") }
     }
 
     /// Writes `name.crt` and `name.key`, unless both exist.
