@@ -96,7 +96,7 @@ struct DevicesCommand: AsyncParsableCommand {
         encoder.keyEncodingStrategy = .convertToSnakeCase
         encoder.outputFormatting = [.sortedKeys, .withoutEscapingSlashes]
         print(String(decoding: try encoder.encode(row), as: UTF8.self))
-        fflush(nil)
+        Output.flush()
     }
 }
 

@@ -55,17 +55,21 @@ struct Keyrate: ParsableCommand {
         } else if bound == .leverrier2010, calibrationSymbols != nil {
             throw ValidationError("--calibration-symbols belongs to --bound composable")
         }
+        // Here rather than when it runs: a value that is refused is told with this command's usage.
+        _ = try rate()
     }
 
-    func run() throws {
+    func run() throws { try show(rate()) }
+
+    private func rate() throws -> any Encodable {
         do {
             let link = try KeyRateParameters(
                 modulationVariance: variance, transmittance: transmittance, excessNoise: excessNoise, efficiency: efficiency,
                 electronicNoise: electronicNoise)
             if let symbols {
-                try show(finite(link, symbols: symbols))
+                return try finite(link, symbols: symbols)
             } else {
-                try show(KeyRate.asymptotic(link, beta: beta, receiver: receiver))
+                return try KeyRate.asymptotic(link, beta: beta, receiver: receiver)
             }
         } catch let error as KeyRateError {
             throw ValidationError("\(error)")

@@ -49,7 +49,7 @@ struct LinkCommand: AsyncParsableCommand {
                     let who = event.link?.rawValue ?? event.device ?? "-"
                     print("\(event.time.formatted(.iso8601)) \(who) \(event.kind): \(event.text)")
                 }
-                fflush(nil)
+                Output.flush()
             }
         }
     }
@@ -232,13 +232,18 @@ enum LinkText {
                 + "xi \(format(block.excessNoise, 5)) (at most \(format(block.excessNoiseWorst, 5))) SNU, "
                 + "SNR \(format(block.snr, 4)), beta \(format(block.reconciliationEfficiency, 4)), \(block.calibrationSymbols) calibration symbols",
             "  \(block.code): \(rounds(block)); \(block.disclosureBits) bits charged for rounds",
-            "  raw \(block.rawBits) - disclosed \(block.disclosedBits) - Holevo \(block.holevoBits) - finite size = secret \(block.secretBits) bits "
+            "  raw \(block.rawBits) - disclosed \(block.disclosedBits) - Holevo \(block.holevoBits) - finite size \(finite(block)) = secret \(block.secretBits) bits "
                 + "(conservative; \(block.secretBitsSelecting) if failed frames' share were given back)",
             "  secret \(block.secretBits) - pads \(block.padBits) = deposited \(block.depositedBits) bits (\(block.provenance.rawValue), "
                 + "epsilon \(block.epsilon)); \(block.limitedBy)",
             "  seconds: \(stages(block.stages)); channel \(block.bytesSent) bytes out, \(block.bytesReceived) in"
                 + (block.trafficPerSecretBit.map { ", \(format($0, 0)) bits per secret bit" } ?? ""),
         ]
+    }
+
+    /// What finite size costs, rounded down so that the line adds up but for the bits of a last byte.
+    private static func finite(_ block: LinkBlock) -> String {
+        format(((block.terms["smoothing"] ?? 0) + (block.terms["hashing"] ?? 0)).rounded(.down), 0)
     }
 
     private static func rounds(_ block: LinkBlock) -> String {

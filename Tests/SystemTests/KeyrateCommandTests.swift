@@ -57,6 +57,7 @@ import Testing
         let outcome = await (try Running([Programs.path("qkdctl"), "keyrate"] + arguments)).end()
         #expect(outcome.status == 64, "\(outcome)")
         #expect(outcome.output.isEmpty && outcome.errors.contains("Error: "))
+        #expect(outcome.errors.contains("Usage: qkdctl keyrate"), "\(outcome)")
     }
 
     /// A difference of entropies that is lost in rounding is refused, not printed.

@@ -23,8 +23,7 @@ struct AgentSection: BenchSection {
         guard files.isExecutableFile(atPath: bench.python), files.fileExists(atPath: script),
             files.isExecutableFile(atPath: programs + "/agent-bench")
         else {
-            FileHandle.standardError.write(
-                Data("bench: the agent is not measured: \(bench.python), \(script) or agent-bench beside qkdctl is missing\n".utf8))
+            Output.complain("bench: the agent is not measured: \(bench.python), \(script) or agent-bench beside qkdctl is missing")
             return []
         }
         let answer = try JSONDecoder().decode(Answer.self, from: await bench.output(of: bench.python, [script, programs]))

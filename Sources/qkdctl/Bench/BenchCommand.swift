@@ -40,6 +40,7 @@ struct BenchCommand: AsyncParsableCommand {
 
     func validate() throws {
         guard frames > 0 else { throw ValidationError("--frames must be more than 0") }
+        guard code == nil || only.isEmpty else { throw ValidationError("--code measures the decoder alone: it cannot go with --only") }
         guard (0.5...1.2).contains(efficiency) else { throw ValidationError("--efficiency must be from 0.5 to 1.2") }
         for name in only where !Bench.sections.contains(where: { $0.name == name }) {
             throw ValidationError("--only \(name): there is no such section")
@@ -59,7 +60,7 @@ struct BenchCommand: AsyncParsableCommand {
         if sections.contains(where: { $0 == LabSection.self }) { _ = try Lab(testbed: testbed, folder: nil) }
         var figures: [BenchFigure] = []
         for section in sections {
-            FileHandle.standardError.write(Data("bench: \(section.name)\n".utf8))
+            Output.complain("bench: \(section.name)")
             figures += try await section.init().figures(bench)
         }
         try report(figures)

@@ -18,8 +18,7 @@ struct PackageSection: BenchSection {
     func figures(_ bench: Bench) async throws -> [BenchFigure] {
         let script = "scripts/bench-reconciliation.py"
         guard FileManager.default.isExecutableFile(atPath: bench.python), FileManager.default.fileExists(atPath: script) else {
-            FileHandle.standardError.write(
-                Data("bench: information-reconciliation is not run beside ours: there is no \(bench.python) or no \(script) here\n".utf8))
+            Output.complain("bench: information-reconciliation is not run beside ours: there is no \(bench.python) or no \(script) here")
             return []
         }
         let code = try ReconciliationCode.named("r10-n204800")

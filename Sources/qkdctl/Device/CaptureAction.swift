@@ -18,7 +18,7 @@ struct CaptureAction: DeviceAction {
     @Option(help: "The file; it must not exist, unless --force.")
     var out: String
 
-    @Flag(help: "Replace the file if it exists.")
+    @Flag(help: "Replace the file if it exists; only plain files are ever replaced.")
     var force = false
 
     @Option(help: "signal, shot or dark.")
@@ -43,7 +43,7 @@ struct CaptureAction: DeviceAction {
     }
 
     func run(at uri: String) async throws {
-        if !force, FileManager.default.fileExists(atPath: out) { throw DeviceFailure.exists(out) }
+        try NewFile.check(out, replaces: force)
         let (metadata, outcome) = try await options.withClaimed(uri) { try await capture($0) }
         if options.json {
             try Output.json(metadata)
@@ -64,6 +64,7 @@ struct CaptureAction: DeviceAction {
         try await module.checkThroughput()
         try await prepare(module, work)
         let metadata = try await CaptureMetadata(of: module, kind: frameKind, created: Date())
+        try NewFile.check(out, replaces: force)
         let writer = try CaptureWriter(path: out, metadata: metadata, replaces: force)
         let outcome: FrameCollection.Outcome
         do {

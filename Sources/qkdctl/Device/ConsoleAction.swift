@@ -43,7 +43,7 @@ struct ConsoleAction: DeviceAction {
     private static func readLine() async -> String? {
         await withCheckedContinuation { continuation in
             Thread.detachNewThread {
-                if Output.isTerminal, isatty(0) == 1 { FileHandle.standardError.write(Data("> ".utf8)) }
+                if Output.isTerminal, isatty(0) == 1 { Output.toErrors("> ") }
                 continuation.resume(returning: Swift.readLine())
             }
         }

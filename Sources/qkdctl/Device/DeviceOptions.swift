@@ -50,6 +50,7 @@ enum DeviceFailure: Error, CustomStringConvertible {
     case plot(String)
     case lost(String)
     case exists(String)
+    case notPlain(file: String, what: String)
 
     var description: String {
         switch self {
@@ -59,13 +60,46 @@ enum DeviceFailure: Error, CustomStringConvertible {
         case .plot(let text): text
         case .lost(let text): text
         case .exists(let file): "\(file) exists already: choose another name, or say --force"
+        case .notPlain(let file, let what): "\(file) is \(what), and no plain file: it is never replaced; choose another name"
         }
+    }
+}
+
+/// A file that an action is to write: looked at before the device is asked for anything.
+enum NewFile {
+    /// - Parameter replaces: a plain file that is there may go. Devices, pipes, sockets, folders and links never do.
+    /// - Throws: `DeviceFailure.exists`, `.notPlain`.
+    static func check(_ path: String, replaces: Bool) throws {
+        // A link is looked at itself, not what it leads to.
+        guard let type = try? FileManager.default.attributesOfItem(atPath: path)[.type] as? FileAttributeType else { return }
+        let what: String? =
+            switch type {
+            case .typeRegular: nil
+            case .typeDirectory: "a folder"
+            case .typeSymbolicLink: "a symbolic link"
+            case .typeSocket: "a socket"
+            case .typeCharacterSpecial, .typeBlockSpecial: "a device"
+            default: "a pipe"
+            }
+        if let what { throw DeviceFailure.notPlain(file: path, what: what) }
+        guard replaces else { throw DeviceFailure.exists(path) }
     }
 }
 
 /// Printing: results to standard output, everything else to standard error.
 enum Output {
-    static func complain(_ text: String) { FileHandle.standardError.write(Data((text + "\n").utf8)) }
+    static func complain(_ text: String) { toErrors(text + "\n") }
+
+    /// Standard error as it is. Where it cannot be written nobody is left to be told: the exit status says what there is to say.
+    static func toErrors(_ text: String) {
+        var rest = Array(text.utf8)[...]
+        while !rest.isEmpty {
+            let count = rest.withUnsafeBytes { write(STDERR_FILENO, $0.baseAddress, $0.count) }
+            if count < 0, errno == EINTR { continue }
+            guard count > 0 else { return }
+            rest = rest.dropFirst(count)
+        }
+    }
 
     static func json(_ value: some Encodable) throws {
         let encoder = JSONEncoder()
@@ -75,15 +109,19 @@ enum Output {
     }
 
     /// What was printed may still wait in a buffer, and the disk behind it may be full: that is known only when it has been written.
-    /// Ends the program with status 1 where it cannot be.
+    /// Ends the program with status 1 where it cannot be, also where the reader of a pipe went away.
     static func watch() {
-        atexit {
-            errno = 0
-            guard fflush(nil) != 0 else { return }
-            let reason = errno == 0 ? "" : ": \(String(cString: strerror(errno)))"
-            Output.complain("qkdctl: standard output could not be written whole\(reason)")
-            _exit(1)
-        }
+        signal(SIGPIPE, SIG_IGN)
+        atexit { Output.flush() }
+    }
+
+    /// Writes what waits. What runs until it is interrupted calls it: it ends when nobody reads any more.
+    static func flush() {
+        errno = 0
+        guard fflush(nil) != 0 else { return }
+        let reason = errno == 0 ? "" : ": \(String(cString: strerror(errno)))"
+        complain("qkdctl: standard output could not be written whole\(reason)")
+        _exit(1)
     }
 
     /// Two columns.
@@ -100,10 +138,10 @@ enum Output {
     /// Overwrites one line of standard error; silent where nobody looks.
     static func progress(_ text: String) {
         guard isTerminal else { return }
-        FileHandle.standardError.write(Data("\r\u{1B}[K\(text)".utf8))
+        toErrors("\r\u{1B}[K\(text)")
     }
 
-    static func endProgress() { if isTerminal { FileHandle.standardError.write(Data("\n".utf8)) } }
+    static func endProgress() { if isTerminal { toErrors("\n") } }
 }
 
 /// Ctrl-C, a request to end and a terminal that goes away cancel what runs, so that devices are stopped and files are finished.

@@ -7,7 +7,7 @@ enum Gnuplot {
     /// - Parameters:
     ///   - file: ends in .png or .svg.
     ///   - replaces: an existing file is replaced, when the drawing is whole; otherwise it is never touched.
-    /// - Throws: `DeviceFailure.plot` where gnuplot is missing or fails, or the file cannot be written; `.exists`.
+    /// - Throws: `DeviceFailure.plot` where gnuplot is missing or fails, or the file cannot be written; `.exists`, `.notPlain`.
     static func draw(_ trace: Trace, to file: String, replaces: Bool) throws {
         let drawing = try run(script(trace, isSVG: file.hasSuffix(".svg")), for: file)
         // Beside the file, so that it comes to be whole or not at all.
@@ -24,7 +24,7 @@ enum Gnuplot {
             done += count
         }
         guard fsync(target) == 0 else { throw failure(file) }
-        guard replaces || access(file, F_OK) != 0 else { throw DeviceFailure.exists(file) }
+        try NewFile.check(file, replaces: replaces)
         guard rename(part, file) == 0 else { throw failure(file) }
     }
 

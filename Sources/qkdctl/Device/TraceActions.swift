@@ -27,7 +27,7 @@ struct PlotOptions: ParsableArguments {
 
     /// Said before the device is asked for anything.
     func check() throws {
-        if let plot, !force, FileManager.default.fileExists(atPath: plot) { throw DeviceFailure.exists(plot) }
+        if let plot { try NewFile.check(plot, replaces: force) }
     }
 }
 

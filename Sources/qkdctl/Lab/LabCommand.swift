@@ -58,18 +58,23 @@ struct LabCommand: AsyncParsableCommand {
         @Option(help: "The emulator's time: 'follow' waits for readers, 'real' does not.")
         var pace = Pace.follow
 
-        @Option(help: "With --pace follow: device time runs at most this many times faster than the wall clock.")
-        var speed = Lab.defaultSpeed
+        @Option(
+            help: "With --pace follow: device time runs at most this many times faster than the wall clock (default: \(Lab.defaultSpeed)).")
+        var speed: Double?
 
         func validate() throws {
-            guard speed > 0 else { throw ValidationError("--speed must be more than 0") }
+            guard speed ?? 1 > 0 else { throw ValidationError("--speed must be more than 0") }
+            guard speed == nil || pace == .follow else {
+                throw ValidationError("--speed belongs to --pace follow: real time has one speed")
+            }
             guard !record || !options.bare else { throw ValidationError("--record needs links: it cannot go with --bare") }
             guard limit > 0, minutes ?? 1 > 0 else { throw ValidationError("minutes and limit must be more than 0") }
         }
 
         func run() async throws {
             let lab = try Lab(
-                testbed: options.testbed, folder: options.folder, bare: options.bare, records: record, pace: pace, speed: speed)
+                testbed: options.testbed, folder: options.folder, bare: options.bare, records: record, pace: pace,
+                speed: speed ?? Lab.defaultSpeed)
             if let json { try OutputFile.check(absolutePath(json)) }
             let ending = Lab.Ending(minutes: minutes, stay: stay, limitMinutes: limit, json: json.map(absolutePath))
             let work = Task { try await lab.run(ending) }

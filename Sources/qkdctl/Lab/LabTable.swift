@@ -152,5 +152,5 @@ struct LabScreen {
         return Int(size.ws_col)
     }
 
-    private func put(_ text: String) { FileHandle.standardError.write(Data(text.utf8)) }
+    private func put(_ text: String) { Output.toErrors(text) }
 }
