@@ -25,7 +25,8 @@ public enum PostProcessingError: Error, Equatable, CustomStringConvertible {
         switch self {
         case .tooFewSamples(let what, let found, let needed): "\(what) has \(found) samples, at least \(needed) are needed"
         case .saturated(let what, let share, let limit):
-            "\(what): a share of \(share) of the samples is saturated, above \(limit): lower the gain or the power; the block is void"
+            "\(what): a share of \((min(share, 1) * 1000).rounded() / 1000) of the samples is saturated, above \(limit): "
+                + "lower the gain or the power; the block is void"
         case .noShotNoise(let shot, let dark):
             "variance with the local oscillator on (\(shot) LSB^2) is not above the dark variance (\(dark) LSB^2): check the local oscillator"
         case .belowShotNoise(let signal, let shot):

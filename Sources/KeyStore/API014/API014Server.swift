@@ -35,6 +35,7 @@ struct API014Server: Sendable {
     private let ownName: String
     private let tls: TLSConfiguration
     private let crowd = Crowd()
+    private typealias Method = HTTPRequest.Method
 
     init(service: KeyStoreService, names: CertificateNames, logger: Logger) throws {
         self.service = service
@@ -60,6 +61,11 @@ struct API014Server: Sendable {
             }
             router.post("/api/v1/keys/:sae/\(RouterPath(stringLiteral: path))") { request, context in
                 await answer(context) { isMaster ? try await encKeys(request, context) : try await decKeys(request, context) }
+            }
+        }
+        for (path, methods) in [("status", [.get]), ("enc_keys", [.get, .post]), ("dec_keys", [.get, .post])] as [(String, [Method])] {
+            for method in [Method.get, .post, .put, .patch, .delete] where !methods.contains(method) {
+                router.on("/api/v1/keys/:sae/\(RouterPath(stringLiteral: path))", method: method) { _, _ in notAllowed(methods) }
             }
         }
         let listen = service.configuration.api.listen
@@ -107,6 +113,14 @@ struct API014Server: Sendable {
         let body = (try? JSONEncoder().encode(["message": error.message])) ?? Data("{}".utf8)
         var response = json(.init(code: error.status), ByteBuffer(bytes: body))
         if let seconds = error.retryAfter { response.headers[.retryAfter] = "\(seconds)" }
+        return response
+    }
+
+    /// RFC 9110, 15.5.6.
+    private func notAllowed(_ methods: [Method]) -> Response {
+        let words = methods.map(\.rawValue).joined(separator: ", ")
+        var response = refusal(.init(status: 405, message: "this resource takes \(words)"))
+        response.headers[.allow] = words
         return response
     }
 
