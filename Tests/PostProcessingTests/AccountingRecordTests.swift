@@ -59,7 +59,8 @@ import Testing
     @Test(arguments: [
         "secretBits", "depositedBits", "syndromeBits", "observedBits", "disclosureBits", "bitsPerRound", "failedFrames", "xy",
         "worstHolevoBound", "sumSquaresX", "smoothing",
-        "verifiedSymbols",
+        "verifiedSymbols", "holevoBits", "asymptoticBits", "frameErrorRate", "reconciliationEfficiency", "signalToNoise", "electronicNoise",
+        "maximalTransmittance", "excessNoiseError", "boundEpsilon",
     ])
     func scriptNoticesAChangedNumber(name: String) throws {
         let text = String(decoding: try JSONEncoder().encode(Self.record(seed: 9)), as: UTF8.self)
@@ -75,6 +76,61 @@ import Testing
     @Test func scriptRefusesRubbish() throws {
         #expect(try Self.script([Data("{}".utf8)]).status == 2)
         #expect(try Self.script([Data("no json".utf8)]).status == 2)
+    }
+
+    /// As the link service publishes it.
+    static func block(_ record: AccountingRecord, _ changed: [String: Any] = [:]) throws -> [String: Any] {
+        let length = record.length
+        let block: [String: Any] = [
+            "rawBits": Int(length.rawBits), "disclosedBits": Int(length.disclosedBits), "holevoBits": Int(length.holevoBits),
+            "secretBits": length.secretBits, "padBits": length.authenticationBits, "depositedBits": length.depositedBits,
+            "secretBitsSelecting": length.secretBitsOtherConvention, "snr": record.estimate?.signalToNoise ?? 0,
+            "excessNoiseWorst": record.estimate?.maximalExcessNoise ?? 0, "framesFailed": record.counts.failedFrames,
+            "terms": ["smoothing": length.smoothingBits, "secret": Double(length.secretBits)],
+            "accounting": String(decoding: try JSONEncoder().encode(record), as: UTF8.self),
+        ]
+        return block.merging(changed) { $1 }
+    }
+
+    @Test func scriptComparesWhatBlocksPublish() throws {
+        let record = try Self.record(seed: 11)
+        func status(_ blocks: [[String: Any]]) throws -> (status: Int32, output: String) {
+            try Self.script([JSONSerialization.data(withJSONObject: blocks)])
+        }
+        let honest = try status([Self.block(record)])
+        #expect(honest.status == 0 && honest.output.contains("agrees"), "\(honest)")
+        for name in ["depositedBits", "secretBits", "rawBits", "holevoBits", "padBits", "snr", "excessNoiseWorst", "framesFailed"] {
+            let forged = try status([Self.block(record, [name: 1_000_000_000])])
+            #expect(forged.status == 1 && forged.output.contains("published"), "\(name): \(forged)")
+        }
+        #expect(try status([Self.block(record, ["terms": ["smoothing": 1.0]])]).status == 1)
+        // Key that nobody stored, as of a link that records.
+        let nothing: [String: Any] = [
+            "rawBits": 0, "disclosedBits": 0, "holevoBits": 0, "secretBits": 0, "padBits": 0, "depositedBits": 0, "secretBitsSelecting": 0,
+        ]
+        let withheld = try status([Self.block(record, nothing).filter { $0.key != "terms" }])
+        #expect(withheld.status == 0 && withheld.output.contains("of which the block gave none"), "\(withheld)")
+    }
+
+    /// What was not checked is named, and is never a success by itself.
+    @Test func scriptSaysWhatItDidNotCheck() throws {
+        let record = try Self.record(seed: 12)
+        let bare = try Self.block(record, ["accounting": NSNull()])
+        let void: [String: Any] = ["depositedBits": 0, "accounting": NSNull()]
+        for (blocks, status, words) in [
+            ([bare], 1, "no accounting record to follow from"), ([try Self.block(record), bare], 1, "NOT CHECKED"),
+            ([try Self.block(record), void], 0, "NOT CHECKED"), ([void], 1, "nothing was checked"), ([], 1, "nothing was checked"),
+            ([try Self.block(record, ["accounting": ""])], 2, "is no JSON"),
+            ([try Self.block(record, ["accounting": [1]])], 2, "has no record"),
+        ] as [([[String: Any]], Int32, String)] {
+            let result = try Self.script([JSONSerialization.data(withJSONObject: blocks)])
+            #expect(result.status == status && result.output.contains(words) && !result.output.contains("Traceback"), "\(words): \(result)")
+        }
+        for (text, status) in [("", Int32(1)), ("\n\n", 1), ("[1]", 2), ("{\"counts\": 5}", 2), ("\"text\"", 2)] {
+            let result = try Self.script([Data(text.utf8)])
+            #expect(result.status == status && result.output.contains("recompute-key-length: "), "\(text): \(result)")
+            #expect(!result.output.contains("Traceback"), "\(text): \(result)")
+        }
     }
 
     @Test func recordsSurviveTheLog() throws {

@@ -212,7 +212,12 @@ struct ServiceTests {
             counts["observedBits"] as? Int == 8 * report.framesDecoded + 6
                 * report.framesInRound.enumerated().reduce(0) { $0 + $1.offset * $1.element } + 128)
         // As `qkdctl link blocks --json` prints them: a list of blocks, each with its record as text.
-        let list = records[0].map { ["depositedBits": 1, "accounting": $0] as [String: Any] }
+        let list = zip(ends[0], records[0]).map { block, record in
+            [
+                "depositedBits": block.depositedBits, "secretBits": block.secretBits, "rawBits": block.rawBits, "padBits": block.padBits,
+                "holevoBits": block.holevoBits, "limitedBy": block.limitedBy, "terms": block.terms, "accounting": record,
+            ] as [String: Any]
+        }
         let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent().deletingLastPathComponent()
         let process = Process()
         process.executableURL = URL(filePath: "/usr/bin/env")
