@@ -139,7 +139,11 @@ extension Bench {
                 await eventually(within: .seconds(5)) {
                     (try? await bench.tree()["sdqkd-cv-qkd:peers"]["peer"].array.first?["state"].isNull) == false
                 })
-            bench.store.change { $0.afterStatus = { try? await bench.edit(.remove, "/sdqkd-cv-qkd:peers", nil) } }
+            bench.store.change {
+                // Its state is another, so that it is to be told.
+                $0.status.peers[0].storedBits += 256
+                $0.afterStatus = { try? await bench.edit(.remove, "/sdqkd-cv-qkd:peers", nil) }
+            }
             #expect(await eventually(within: .seconds(5)) { await !bench.has("sdqkd-cv-qkd:peers", "peer") })
             try await Task.sleep(for: .milliseconds(200))
             #expect(await !bench.has("sdqkd-cv-qkd:peers", "peer"))
