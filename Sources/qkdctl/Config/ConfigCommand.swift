@@ -52,7 +52,7 @@ struct ConfigFinding: Codable, Sendable, Equatable {
         if usable { return print("\(file): usable (\(service ?? "-"))") }
         for problem in problems {
             let line = problem.hasPrefix(file) ? problem : "\(file): \(problem)"
-            FileHandle.standardError.write(Data("\(line)\n".utf8))
+            Output.complain(line)
         }
     }
 
