@@ -20,10 +20,10 @@ public actor Datastore {
         /// Nothing was kept.
         case fresh
         case restored
-        /// It could not be used: the initial configuration is in force, the file has another name now.
-        case setAside(file: String, reason: String)
-        /// A part was lost: what came before the damage is in force.
-        case damaged(reason: String)
+        /// It could not be used: the initial configuration is in force, the files have these names now.
+        case setAside(files: [String], reason: String)
+        /// A part was lost: what came before the damage is in force, the damaged journal has this name now.
+        case damaged(files: [String], reason: String)
     }
 
     public nonisolated let schema: YANGSchema
@@ -46,7 +46,7 @@ public actor Datastore {
     ///   - folder: where the running configuration is kept; made if it is not there.
     ///   - initial: the configuration where none was kept, as JSON. It need not be valid yet; edits must make it so.
     ///   - now: the clock.
-    /// - Throws: 500 `operation-failed` where the folder cannot be used; what the parser says of `initial`.
+    /// - Throws: 500 `operation-failed` where the folder cannot be used or written (what is in it stays as it is); what the parser says of `initial`.
     public init(
         schema: YANGSchema, folder: String, initial: String = "{}", target: any ConfigurationTarget,
         now: @escaping @Sendable () -> Date = { Date() }

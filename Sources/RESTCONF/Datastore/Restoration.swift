@@ -2,7 +2,8 @@
 
 import Foundation
 
-/// Reads what was kept; what cannot be used is put aside and told, never a reason not to start.
+/// Reads what was kept; what cannot be used is put aside and told, never a reason not to start. That the disk takes nothing is one:
+/// then nothing on it is touched.
 struct Restoration {
     let tree: DataTree
     let origin: Datastore.Origin
@@ -13,15 +14,23 @@ struct Restoration {
             self = try Restoration(initial: initial, schema: schema, file: &file, origin: .fresh, now: now)
             return
         }
-        do throws(RESTCONFError) {
-            let tree = try Self.tree(contents, schema)
-            if !contents.changes.isEmpty || contents.problem != nil { try file.write(try Self.text(tree)) }
-            self.init(tree: tree, origin: contents.problem.map { .damaged(reason: $0) } ?? .restored, time: contents.time)
-        } catch {
-            let name = file.setAside(at: now)
-            let origin = Datastore.Origin.setAside(file: name, reason: error.description)
+        switch Self.replayed(contents, schema) {
+        case .success(let tree): self = try Restoration(tree, contents, file: &file, now: now)
+        case .failure(let error):
+            let origin = Datastore.Origin.setAside(files: file.namesAside(of: .both, at: now), reason: error.description)
             self = try Restoration(initial: initial, schema: schema, file: &file, origin: origin, now: now)
         }
+    }
+
+    private init(_ tree: DataTree, _ contents: RunningFile.Contents, file: inout RunningFile, now: Date) throws(RESTCONFError) {
+        guard let problem = contents.problem else {
+            if !contents.changes.isEmpty { try file.write(try Self.text(tree)) }
+            self.init(tree: tree, origin: .restored, time: contents.time)
+            return
+        }
+        let origin = Datastore.Origin.damaged(files: file.namesAside(of: .journal, at: now), reason: problem)
+        try file.write(try Self.text(tree), settingAside: .journal, at: now)
+        self.init(tree: tree, origin: origin, time: contents.time)
     }
 
     private init(tree: DataTree, origin: Datastore.Origin, time: Date) {
@@ -41,12 +50,20 @@ struct Restoration {
                 guard error.tag == .dataMissing else { throw error }
             }
         }
-        try file.write(try Self.text(tree))
+        if case .setAside = origin {
+            try file.write(try Self.text(tree), settingAside: .both, at: now)
+        } else {
+            try file.write(try Self.text(tree))
+        }
         self.init(tree: tree, origin: origin, time: now)
     }
 
     private static func text(_ tree: DataTree) throws(RESTCONFError) -> Data {
         try tree.schema.locked { () throws(RESTCONFError) -> Data in try tree.printAll(PrintStyle()) }
+    }
+
+    private static func replayed(_ contents: RunningFile.Contents, _ schema: YANGSchema) -> Result<DataTree, RESTCONFError> {
+        do throws(RESTCONFError) { return .success(try tree(contents, schema)) } catch { return .failure(error) }
     }
 
     private static func tree(_ contents: RunningFile.Contents, _ schema: YANGSchema) throws(RESTCONFError) -> DataTree {

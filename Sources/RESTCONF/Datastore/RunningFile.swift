@@ -53,7 +53,10 @@ struct RunningFile {
         snapshotID = YANGSchema.checksum(bytes: snapshot)
         snapshotBytes = snapshot.count
         var contents = Contents(snapshot: snapshot, changes: [], time: Self.time(of: snapshotPath) ?? Date())
-        guard let journal = FileManager.default.contents(atPath: journalPath) else { return contents }
+        guard let journal = FileManager.default.contents(atPath: journalPath) else {
+            guard access(journalPath, F_OK) != 0 else { throw Self.failed("\(journalPath) cannot be read") }
+            return contents
+        }
         read(journal, into: &contents)
         if !contents.changes.isEmpty { contents.time = Self.time(of: journalPath) ?? contents.time }
         return contents
@@ -82,21 +85,30 @@ struct RunningFile {
         (try? FileManager.default.attributesOfItem(atPath: path))?[.modificationDate] as? Date
     }
 
-    /// Renames what cannot be used, and says to what.
-    mutating func setAside(at time: Date) -> String {
-        let mark = ".unusable-" + time.formatted(Date.ISO8601FormatStyle(timeSeparator: .omitted))
-        for path in [snapshotPath, journalPath] { rename(path, path + mark) }
-        Self.flush(folder: folder)
-        (snapshotID, snapshotBytes, isJournalOpen) = ("", 0, false)
-        return snapshotPath + mark
+    // MARK: Aside
+
+    /// What cannot be used as it is.
+    enum Damage { case journal, both }
+
+    /// The names that files get when they are set aside; only of those that are there.
+    func namesAside(of damage: Damage, at time: Date) -> [String] {
+        paths(damage).filter { access($0, F_OK) == 0 }.map { $0 + Self.mark(time) }
+    }
+
+    private func paths(_ damage: Damage) -> [String] { damage == .both ? [snapshotPath, journalPath] : [journalPath] }
+
+    private static func mark(_ time: Date) -> String {
+        ".unusable-" + time.formatted(Date.ISO8601FormatStyle(timeSeparator: .omitted))
     }
 
     // MARK: Out
 
     /// Replaces everything.
-    mutating func write(_ snapshot: Data) throws(RESTCONFError) {
+    /// - Parameter damage: what gets another name first. Where nothing can be written nothing is renamed either.
+    mutating func write(_ snapshot: Data, settingAside damage: Damage? = nil, at time: Date = Date()) throws(RESTCONFError) {
         let temporary = snapshotPath + ".new"
         try Self.write(snapshot, to: temporary, appending: false)
+        for path in damage.map(paths) ?? [] { rename(path, path + Self.mark(time)) }
         guard rename(temporary, snapshotPath) == 0 else { throw Self.failed("\(snapshotPath) cannot be replaced") }
         unlink(journalPath)
         Self.flush(folder: folder)

@@ -25,6 +25,7 @@ extension Responder {
 
     private func methods(on path: ResourcePath?) -> [HTTPRequest.Method] {
         guard let last = path?.steps.last else { return [.get, .head, .post, .put, .patch] }
+        if last.kind == .rpc { return [] }
         guard last.isConfiguration else { return [.get, .head] }
         return [.get, .head] + (last.kind == .container || last.kind == .list ? [.post] : []) + [.put, .patch, .delete]
     }
@@ -79,11 +80,13 @@ extension Responder {
             }
             (edit.body, edit.encoding) = (body.data, body.encoding)
             if exchange.isLenient, body.encoding == .json {
+                // Before it is written again by what does not tell members that come twice.
+                try TextLimits.standard.check(body.data, .json)
                 // What PUT and PATCH carry is the resource itself, so its own module names it.
                 edit.body = Compatibility.qualified(body.data, for: edit.kind, target: edit.path?.steps.last)
             }
         }
-        let result = try await datastore.edit(edit)
+        let result = try await carryOut(edit, exchange.method)
         var headers: HTTPFields = [.lastModified: HTTPDate.text(result.lastModified)]
         if edit.kind != .remove { headers[.eTag] = "\"\(result.etag)\"" }
         guard edit.kind == .create || (edit.kind == .replace && result.created) else {
@@ -91,6 +94,18 @@ extension Responder {
         }
         if let location = result.location { headers[.location] = absolute(exchange, "/restconf/data/" + location) }
         return Response(status: .created, headers: headers)
+    }
+
+    /// - Throws: 405 with `Allow` (RFC 9110, section 15.5.6) where the datastore or its target refuses the method.
+    private func carryOut(_ edit: Edit, _ method: HTTPRequest.Method) async throws -> EditResult {
+        do throws(RESTCONFError) { return try await datastore.edit(edit) } catch {
+            guard error.status == 405 else { throw error }
+            let place = edit.path?.xpath ?? "/"
+            // What may only be read, or something inside of it; else it is something in the body, and other methods may do.
+            let isDatum = error.path.map { place == $0 || place.hasPrefix($0 + "/") || place.hasPrefix($0 + "[") } ?? false
+            let methods = isDatum ? [.get, .head] : methods(on: edit.path).filter { $0 != method }
+            throw Refusal(error: error, headers: [.allow: Exchange.allow(methods)])
+        }
     }
 
     private func absolute(_ exchange: Exchange, _ path: String) -> String {

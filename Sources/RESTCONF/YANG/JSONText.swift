@@ -1,7 +1,35 @@
 // Whether a text is a JSON object (RFC 8259), said before libyang's parser sees it: version 2.1.30 leaks where an operation goes on
 // behind its end, and crashes over some malformed metadata. What passes here is well-formed, so that none of that is reached.
+//
+// It is I-JSON too (RFC 7951, section 1; RFC 7493, section 2.3): no member comes twice, of which parsers would take one or the other.
 
 package import Foundation
+
+/// The names of one object's members.
+private struct MemberNames {
+    private var few: [UnsafeRawBufferPointer] = []
+    private var many = Set<[UInt8]>()
+
+    /// Whether the name is new. Objects have few members nearly always, and then nothing is copied.
+    /// - Parameter name: as it is written, without its quotes.
+    mutating func insert(_ name: UnsafeRawBufferPointer) -> Bool {
+        let isEscaped = name.contains(UInt8(ascii: "\\"))
+        if isEscaped || few.count > 32 {
+            for name in few { many.insert([UInt8](name)) }
+            few = []
+        }
+        if isEscaped || !many.isEmpty { return many.insert(isEscaped ? Self.plain(name) : [UInt8](name)).inserted }
+        if few.contains(where: { $0.elementsEqual(name) }) { return false }
+        few.append(name)
+        return true
+    }
+
+    /// Without escapes: two spellings are one name.
+    private static func plain(_ name: UnsafeRawBufferPointer) -> [UInt8] {
+        let quoted = Data("[\"".utf8) + Data(name) + Data("\"]".utf8)
+        return (try? JSONDecoder().decode([String].self, from: quoted).first).map { [UInt8]($0.utf8) } ?? [UInt8](name)
+    }
+}
 
 package struct JSONText {
     private let bytes: UnsafeRawBufferPointer
@@ -52,9 +80,11 @@ package struct JSONText {
             return 0
         }
         var members = 0
+        var names = MemberNames()
         repeat {
             guard skip() == UInt8(ascii: "\"") else { throw bad("a member's name should begin here") }
-            try name()
+            let start = index
+            guard names.insert(try name()) else { throw bad("a member comes twice in one object", at: start) }
             guard skip() == UInt8(ascii: ":") else { throw bad("a colon is missing") }
             index += 1
             try value(level + 1)
@@ -86,12 +116,15 @@ package struct JSONText {
     }
 
     /// No name of YANG begins with `@` (RFC 7952, section 5.2, is what does) or with an escape, which could hide one.
-    private mutating func name() throws(RESTCONFError) {
+    /// - Returns: what stands between the quotes.
+    private mutating func name() throws(RESTCONFError) -> UnsafeRawBufferPointer {
+        let start = index + 1
         let first = index + 1 < bytes.count ? bytes[index + 1] : 0
         if first == UInt8(ascii: "@") || first == UInt8(ascii: "\\") {
             throw RESTCONFError(.protocol, .unknownAttribute, "metadata (members whose names begin with '@') are not supported")
         }
         try string()
+        return UnsafeRawBufferPointer(rebasing: bytes[start..<index - 1])
     }
 
     private mutating func string() throws(RESTCONFError) {

@@ -65,6 +65,46 @@ import Testing
             "\(String(describing: error))")
     }
 
+    @Test(
+        "RFC 7493, section 2.3: a member that comes twice in one object is refused, whatever it is and however it is written",
+        arguments: [
+            (#"{"a":1,"a":2}"#, 8), (#"{"a":1,"b":{"c":1,"c":1}}"#, 19), (#"{"a":[{"b":1},{"b":1, "b":1}]}"#, 23),
+            (#"{"ab":1,"a\u0062":2}"#, 9), (#"{"a\u0062":1,"a\u0062":2}"#, 14), (#"{"a\u0062":1,"c":1,"ab":2}"#, 20),
+        ])
+    func twice(_ body: String, _ column: Int) {
+        let error = #expect(throws: RESTCONFError.self) { try JSONText.members(of: Data(body.utf8), depth: 8) }
+        #expect(error?.tag == .malformedMessage && error?.status == 400)
+        #expect(error?.message.hasSuffix("a member comes twice in one object (line 1, column \(column))") == true, "\(error as Any)")
+    }
+
+    @Test("an object may have many members, but none of them twice") func many() throws {
+        let names = (0..<5000).map { "\"n\($0)\":0" }
+        func text(_ names: [String]) -> Data { Data("{\(names.joined(separator: ","))}".utf8) }
+        #expect(try JSONText.members(of: text(names), depth: 8) == 5000)
+        #expect(try JSONText.members(of: Data(#"{"a":{"b":1},"b":{"a":1}}"#.utf8), depth: 8) == 2)
+        for place in [1, 31, 32, 33, 34, 4999] {
+            #expect(throws: RESTCONFError.self) { try JSONText.members(of: text(names + [names[place]]), depth: 8) }
+            #expect(throws: RESTCONFError.self) { try JSONText.members(of: text(Array(names[...place]) + [names[0]]), depth: 8) }
+        }
+    }
+
+    @Test("a body with a member twice changes nothing") func twiceInABody() async throws {
+        let before = try await rig.store.configuration()
+        for (kind, path, body) in [
+            (EditKind.replace, "test-shop:shop/motto", #"{"test-shop:motto":"a","test-shop:motto":"b"}"#),
+            (.merge, "test-shop:shop/shelf=a,1", #"{"test-shop:shelf":[{"row":"a","column":1,"label":"x","label":"y"}]}"#),
+        ] {
+            let error = await YANGRig.refusal { try await rig.edit(kind, path, body) }
+            #expect(error?.tag == .malformedMessage && error?.status == 400, "\(error as Any)")
+        }
+        let greeting = await YANGRig.refusal {
+            try await rig.store.invoke(
+                rig.path("test-shop:greet"), input: Data(#"{"test-shop:input":{"name":"a","name":"b"}}"#.utf8), encoding: .json)
+        }
+        #expect(greeting?.tag == .malformedMessage, "\(greeting as Any)")
+        #expect(try await rig.store.configuration() == before)
+    }
+
     @Test("RFC 8259: what is JSON passes, and Foundation's parser agrees over mutations of it") func json() throws {
         let text = #" {"a" : [1, -0.5e+3, {"b":[]}, "\u00e9\ud83d\ude00\n", true, false, null], "c":{}, "":"@" } "#
         #expect(try JSONText.members(of: Data(text.utf8), depth: 8) == 3)

@@ -109,11 +109,13 @@ import Testing
         try text.replacingOccurrences(of: "column=", with: "colunm=").replacingOccurrences(of: "j,1", with: "j,7").write(
             to: journal, atomically: true, encoding: .utf8)
         let again = try DatastoreRig(rig.schema, folder: rig.folder)
-        guard case .damaged(let reason) = again.store.origin else {
+        guard case .damaged(let files, let reason) = again.store.origin else {
             Issue.record("\(again.store.origin)")
             return
         }
         #expect(reason.contains("line 2"))
+        #expect(files.count == 1 && files.allSatisfy { $0.contains("running.journal.unusable-") })
+        #expect(try files.first.map { try String(contentsOfFile: $0, encoding: .utf8).contains("j,7") } == true)
         try ("0\n" + text).write(to: journal, atomically: true, encoding: .utf8)
         #expect(try DatastoreRig(rig.schema, folder: rig.folder).store.origin == .restored)
     }
@@ -125,13 +127,49 @@ import Testing
         let file = rig.folder.path + "/running.json"
         try text.write(toFile: file, atomically: true, encoding: .utf8)
         let again = try DatastoreRig(rig.schema, initial: #"{"test-shop:shop":{"motto":"start"}}"#, folder: rig.folder)
-        guard case .setAside(let name, let reason) = again.store.origin else {
+        guard case .setAside(let files, let reason) = again.store.origin else {
             Issue.record("\(again.store.origin)")
             return
         }
         #expect(!reason.isEmpty)
-        #expect(try String(contentsOfFile: name, encoding: .utf8) == text)
+        #expect(try files.map { try String(contentsOfFile: $0, encoding: .utf8) } == [text])
         #expect(try await again.store.configuration() == #"{"test-shop:shop":{"motto":"start"}}"#)
+    }
+
+    /// What a full disk does, too: nothing new can be written. Files by name with what is in them.
+    private func contents() throws -> [String: Data] {
+        let names = try FileManager.default.contentsOfDirectory(atPath: rig.folder.path).filter { $0 != "running.json.new" }
+        return Dictionary(
+            uniqueKeysWithValues: names.map { ($0, FileManager.default.contents(atPath: rig.folder.path + "/" + $0) ?? Data()) })
+    }
+
+    @Test("a disk that takes nothing at the start: no start, and what was kept stays as it is", arguments: ["sound", "journal", "both"])
+    func fullDisk(_ damage: String) async throws {
+        try await rig.edit(.create, "test-shop:shop", #"{"test-shop:shelf":[{"row":"j","column":1}]}"#)
+        try await rig.edit(.create, "test-shop:shop", #"{"test-shop:shelf":[{"row":"j","column":2}]}"#)
+        let journal = rig.folder.path + "/running.journal"
+        if damage == "journal" {
+            let text = try String(contentsOfFile: journal, encoding: .utf8)
+            try text.replacing("j,1", with: "j,7").write(toFile: journal, atomically: true, encoding: .utf8)
+        }
+        if damage == "both" { try "{".write(toFile: rig.folder.path + "/running.json", atomically: true, encoding: .utf8) }
+        let obstacle = rig.folder.path + "/running.json.new"
+        try FileManager.default.createDirectory(atPath: obstacle, withIntermediateDirectories: false)
+        let before = try contents()
+        for _ in 0..<2 {
+            let error = #expect(throws: RESTCONFError.self) { try DatastoreRig(rig.schema, folder: rig.folder) }
+            #expect(error?.message.contains("the configuration cannot be kept: \(obstacle) cannot be written") == true, "\(error as Any)")
+            #expect(try contents() == before)
+        }
+        try FileManager.default.removeItem(atPath: obstacle)
+        let again = try DatastoreRig(rig.schema, folder: rig.folder)
+        let text = try await again.store.configuration()
+        switch (damage, again.store.origin) {
+        case ("sound", .restored): #expect(text.contains(#"{"row":"j","column":1}"#) && text.contains(#"{"row":"j","column":2}"#))
+        case ("journal", .damaged(let files, _)): #expect(files.count == 1)
+        case ("both", .setAside(let files, _)): #expect(files.count == 2)
+        default: Issue.record("\(damage): \(again.store.origin)")
+        }
     }
 
     @Test("what the server configures itself asks no target and is kept") func own() async throws {

@@ -146,6 +146,44 @@ private let bench = "/restconf/data/lab-bench:bench"
                     #expect(refused.headers["allow"] == allow)
                 }
             }
+            let rpc = try await rig.curl("/restconf/data/lab-bench:ping", as: "controller")
+            #expect(rpc.status == 400 || rpc.status == 404 || rpc.headers["allow"] == "OPTIONS", "\(rpc)")
+        }
+    }
+
+    /// RFC 9110, section 15.5.6: also where not the server but what stands behind it does not support the method.
+    @Test func whatTheTargetDoesNotAllow() async throws {
+        try await ServerRig.serving { rig in
+            try await rig.fill()
+            for (path, method, body, allow) in [
+                (bench + "/title", "PUT", #"{"lab-bench:title":"my-own"}"#, "GET, HEAD, OPTIONS"),
+                (bench + "/title", "PATCH", #"{"lab-bench:title":"my-own"}"#, "GET, HEAD, OPTIONS"),
+                (bench, "PATCH", #"{"lab-bench:bench":{"title":"my-own"}}"#, "GET, HEAD, POST, PUT, DELETE, OPTIONS"),
+                (
+                    "/restconf/data", "PATCH", #"{"ietf-restconf:data":{"lab-bench:bench":{"title":"my-own"}}}"#,
+                    "GET, HEAD, POST, PUT, OPTIONS"
+                ),
+            ] {
+                let refused = try await rig.curl(path, as: "controller", ["-X", method] + ServerRig.json(body))
+                #expect(refused.status == 405 && refused.tag == "operation-not-supported", "\(method) \(path): \(refused)")
+                #expect(refused.headers["allow"] == allow, "\(method) \(path): \(refused)")
+            }
+        }
+    }
+
+    /// RFC 7951, section 1: I-JSON; RFC 7493, section 2.3. Also where names without a module are taken.
+    @Test(arguments: [false, true]) func membersThatComeTwice(isLenient: Bool) async throws {
+        try await ServerRig.serving(compatibility: isLenient) { rig in
+            try await rig.fill()
+            for (path, method, body) in [
+                (bench + "/title", "PUT", #"{"lab-bench:title":"a","lab-bench:title":"b"}"#),
+                (bench, "PATCH", #"{"lab-bench:bench":{"title":"a","title":"b"}}"#),
+                ("/restconf/operations/lab-bench:echo", "POST", #"{"lab-bench:input":{"text":"a","text":"b"}}"#),
+            ] {
+                let refused = try await rig.curl(path, as: "controller", ["-X", method] + ServerRig.json(body))
+                #expect(refused.status == 400 && refused.tag == "malformed-message", "\(path): \(refused)")
+            }
+            #expect(try await rig.curl(bench + "/title", as: "operator").text.contains(#"title":"first""#))
         }
     }
 

@@ -52,9 +52,13 @@ let benchModule = """
     }
     """
 
-/// Takes every change; refuses those that mention `refuse-me`.
+/// Takes every change; refuses those that mention `refuse-me`, and with 405 those that set the title `my-own`.
 struct WillingTarget: ConfigurationTarget {
     func prepare(_ change: ConfigurationChange) async throws(RESTCONFError) {
+        if change.after.contains("my-own") {
+            throw RESTCONFError(
+                .application, .operationNotSupported, "its title is the bench's own to say", path: "/lab-bench:bench/title", status: 405)
+        }
         guard change.after.contains("refuse-me") else { return }
         throw RESTCONFError(.application, .resourceDenied, "the device is in use elsewhere")
     }
