@@ -64,6 +64,7 @@ public actor Agent {
                 bell.yield()
             }
         }
+        await noteOrigin()
         await readConfiguration()
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { await self.listenToLinks(bell) }
@@ -89,6 +90,23 @@ public actor Agent {
     /// The file of access rules was read again.
     /// - Parameter problem: why the old rules stay in force; nil where the new ones are.
     public func noteAccessRules(problem: String?) async { await take(.accessRules(problem: problem)) }
+
+    /// What was lost of the configuration is for the log and for whoever listens.
+    private func noteOrigin() async {
+        switch datastore.origin {
+        case .fresh, .restored: break
+        case .setAside(let files, let reason):
+            logger.error(
+                "the configuration cannot be used, the node's initial one is in force: \(reason)",
+                metadata: ["set_aside": "\(files.joined(separator: " "))"])
+            await take(.configurationLost(files: files, reason: reason, isWhole: true))
+        case .damaged(let files, let reason):
+            logger.error(
+                "a part of the configuration is lost, what came before it is in force: \(reason)",
+                metadata: ["set_aside": "\(files.joined(separator: " "))"])
+            await take(.configurationLost(files: files, reason: reason, isWhole: false))
+        }
+    }
 
     private var sentence: String {
         let active = model.links.values.count { $0.told == .active }

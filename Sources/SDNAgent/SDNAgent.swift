@@ -20,12 +20,17 @@ public enum SDNAgentError: Error, Equatable, CustomStringConvertible {
     case broker(address: String, reason: String)
     /// The agent's own durable notes cannot be used.
     case state(path: String, reason: String)
+    /// Another process has the state folder; its id where it is known.
+    case inUse(path: String, pid: Int32?)
 
     public var description: String {
         switch self {
         case .outbox(let path, let reason): "the outbox \(path) cannot be used: \(reason)"
         case .broker(let address, let reason): "the broker at \(address): \(reason)"
         case .state(let path, let reason): "the agent's state in \(path) cannot be used: \(reason)"
+        case .inUse(let path, let pid):
+            "the state folder \(path) is in use by another process\(pid.map { " (pid \($0))" } ?? ""): "
+                + "stop it, or give this agent a folder of its own"
         }
     }
 }

@@ -13,10 +13,9 @@ import ServiceLifecycle
 
 @main
 struct Program: AsyncParsableCommand {
-    static let version = "0.2.0"
     static let configuration = CommandConfiguration(
         commandName: "qkd-agentd", abstract: "The SDN agent of a QKD node: ETSI GS QKD 015 over RESTCONF, with notifications.",
-        version: version)
+        version: Release.version)
 
     @Option(help: "Configuration file (YAML); paths in it are relative to its folder.")
     var config: String
@@ -78,9 +77,10 @@ struct Program: AsyncParsableCommand {
         let server = try file.server(folder: folder)
         let broker = try file.broker(folder: folder)
         let schema = try schema(file, folder)
-        let settings = file.settings(version: Self.version)
+        let settings = file.settings(version: Release.version)
         let state = file.resolve(file.state, folder)
-        try FileManager.default.createDirectory(atPath: state, withIntermediateDirectories: true, attributes: [.posixPermissions: 0o700])
+        let held = try StateFolder(path: state)
+        defer { withExtendedLifetime(held) {} }
         let sink = try broker.map { broker in
             try RabbitMQSink(
                 broker, node: settings.id.uuidString.lowercased(), outboxPath: state + "/outbox",

@@ -1,6 +1,7 @@
 // The agent between played services and a real datastore: the tree, the notifications (checked by yanglint), the way back.
 
 import Foundation
+import Glibc
 import NodeAPI
 import QKDModel
 import RESTCONF
@@ -311,6 +312,69 @@ final class Bench: Sendable {
         }
     }
 
+    /// Alarms and events without a link, as `name message`.
+    private func told(_ bench: Bench, since began: Date) async throws -> [String] {
+        var told: [String] = []
+        // Their times are rounded to the millisecond.
+        for await note in try await bench.agent.streams.subscribe(from: began, until: Date() + 0.01) {
+            let name = note.name.split(separator: ":").last ?? ""
+            told.append("\(name) \(JSON(parsing: note.contents)["link"]["message"].string ?? "-")")
+        }
+        return told
+    }
+
+    @Test("a configuration that cannot be used is told: an alarm with the names that its files have now", arguments: ["", "{\"gone\":1}"])
+    func configurationSetAside(_ text: String) async throws {
+        let first = try Bench()
+        #expect(first.agent.datastore.origin == .fresh)
+        let folder = first.folder.path + "/running"
+        try text.write(toFile: folder + "/running.json", atomically: true, encoding: .utf8)
+        let began = Date() - 1
+        let second = try Bench(folder: first.folder.path)
+        try await second.work {
+            await second.agent.noteAccessRules(problem: nil)
+            #expect(
+                await eventually(within: .seconds(5)) {
+                    ((try? await told(second, since: began)) ?? []).contains { $0.hasPrefix("alarm ") }
+                })
+        }
+        let names = try FileManager.default.contentsOfDirectory(atPath: folder).filter { $0.contains(".unusable-") }
+        let said = try await told(second, since: began)
+        let alarm = try #require(
+            said.first { $0.hasPrefix("alarm the kept configuration could not be used and the initial one is in force") })
+        #expect(names.count == 1 && names.allSatisfy { alarm.contains(folder + "/" + $0) }, "\(alarm)")
+        #expect(!said.contains { $0.hasPrefix("event over") }, "new access rules do not mend it")
+        // The next start is sound and says nothing.
+        let third = try Bench(folder: first.folder.path)
+        let later = Date()
+        try await third.work { try await Task.sleep(for: .milliseconds(100)) }
+        #expect(try await told(third, since: later).isEmpty)
+    }
+
+    @Test("changes of its own datum are refused with 405, and the place that says which") func ownData() async throws {
+        let bench = try Bench()
+        try await bench.work {
+            await #expect {
+                try await bench.edit(.merge, "/qkdn_id", #"{"etsi-qkd-sdn-node:qkdn_id":"\#(low(beta))"}"#)
+            } throws: {
+                ($0 as? RESTCONFError)?.status == 405 && ($0 as? RESTCONFError)?.path == "/etsi-qkd-sdn-node:qkd_node/qkdn_id"
+            }
+        }
+    }
+
+    @Test("one agent for one state folder: the second is told who has it, and may when the first is gone") func stateFolder() throws {
+        let folder = TemporaryFolder()
+        let path = folder.path + "/new/state"
+        var first: StateFolder? = try StateFolder(path: path)
+        #expect(first?.path == path)
+        #expect(throws: SDNAgentError.inUse(path: path, pid: getpid())) { try StateFolder(path: path) }
+        let message = "\(SDNAgentError.inUse(path: path, pid: getpid()))"
+        #expect(message.contains(path) && message.contains("(pid \(getpid()))"))
+        _ = try StateFolder(path: folder.path)
+        first = nil
+        _ = try StateFolder(path: path)
+    }
+
     @Test("what became of the access rules is told: an alarm while their file is wrong, events")
     func accessRules() async throws {
         let bench = try Bench()
@@ -318,14 +382,8 @@ final class Bench: Sendable {
         await bench.agent.noteAccessRules(problem: "rules.yaml:2: the role of 'a' is 'king'")
         await bench.agent.noteAccessRules(problem: "rules.yaml:2: the role of 'a' is 'king'")
         await bench.agent.noteAccessRules(problem: nil)
-        var told: [String] = []
-        // Their times are rounded to the millisecond.
-        for await note in try await bench.agent.streams.subscribe(from: began, until: Date() + 0.01) {
-            let name = note.name.split(separator: ":").last ?? ""
-            told.append("\(name) \(JSON(parsing: note.contents)["link"]["message"].string ?? "-")")
-        }
         #expect(
-            told == [
+            try await told(bench, since: began) == [
                 "alarm the old access rules stay in force: rules.yaml:2: the role of 'a' is 'king'",
                 "event over: the old access rules stay in force: rules.yaml:2: the role of 'a' is 'king'",
                 "event new access rules are in force",

@@ -56,10 +56,21 @@ extension NodeModel {
     mutating func take(accessRules problem: String?, _ out: inout [NodeOutput]) {
         let key = NodeAlarm.Key(source: "agent", kind: "access-rules", subject: problem ?? "")
         let alarm = problem.map { NodeAlarm(link: nil, severity: .major, message: "the old access rules stay in force: \($0)") }
-        compare(alarm.map { [(key, $0)] } ?? [], where: { $0.source == "agent" }, &out)
+        compare(alarm.map { [(key, $0)] } ?? [], where: { $0.source == "agent" && $0.kind == "access-rules" }, &out)
         if problem == nil {
             out.append(.notify(.nodeEvent("new access rules are in force")))
         }
+    }
+
+    /// Stands until the agent is started again: it is for somebody to look at, and nothing mends it by itself.
+    mutating func take(lost files: [String], _ reason: String, isWhole: Bool, _ out: inout [NodeOutput]) {
+        let what =
+            isWhole
+            ? "the kept configuration could not be used and the initial one is in force"
+            : "the last changes of the configuration are lost and what came before them is in force"
+        let message = "\(what): \(reason); set aside: \(files.joined(separator: ", "))"
+        let key = NodeAlarm.Key(source: "agent", kind: "configuration", subject: "")
+        compare([(key, NodeAlarm(link: nil, severity: .major, message: message))], where: { $0 == key }, &out)
     }
 
     private mutating func compare(

@@ -68,6 +68,8 @@ public enum NodeInput: Sendable {
     case notificationsLost(UInt64)
     /// The file of access rules was read again; what is wrong with it, if anything.
     case accessRules(problem: String?)
+    /// The kept configuration could not be used, wholly or in part; what it is called now.
+    case configurationLost(files: [String], reason: String, isWhole: Bool)
     /// Time passes.
     case tick
 }
@@ -151,6 +153,7 @@ public struct NodeModel: Sendable {
         case .configuration(let configuration): take(configuration, now, &out)
         case .notificationsLost(let count): take(lost: count, now, &out)
         case .accessRules(let problem): take(accessRules: problem, &out)
+        case .configurationLost(let files, let reason, let isWhole): take(lost: files, reason, isWhole: isWhole, &out)
         case .tick: break
         }
         settle(now, &out)
