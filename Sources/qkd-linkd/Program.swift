@@ -16,7 +16,8 @@ import ServiceLifecycle
 @main
 struct Program: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
-        commandName: "qkd-linkd", abstract: "The quantum links of a QKD node: devices, slots, distillation, deposit.", version: "0.1.0")
+        commandName: "qkd-linkd", abstract: "The quantum links of a QKD node: devices, slots, distillation, deposit.",
+        version: Release.version)
 
     @Option(help: "Configuration file (YAML); paths in it are relative to its folder.")
     var config: String

@@ -16,7 +16,7 @@ import ServiceLifecycle
 struct Program: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "qkd-lkmsd", abstract: "The key store of a QKD node: stores, synchronises and delivers keys (ETSI GS QKD 014).",
-        version: "0.1.0")
+        version: Release.version)
 
     @Option(help: "Configuration file (YAML); paths in it are relative to its folder.")
     var config: String

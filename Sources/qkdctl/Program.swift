@@ -4,13 +4,14 @@
 // did not work, 64 the arguments were wrong.
 
 import ArgumentParser
+import NodeRuntime
 
 @main
 struct Program: AsyncParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "qkdctl",
         abstract: "Operate a CV-QKD node: devices, links, keys, labs.",
-        version: "0.1.0",
+        version: Release.version,
         subcommands: [
             DeviceCommand.self, DevicesCommand.self, Keyrate.self, PKICommand.self, KeysCommand.self, LabCommand.self, BenchCommand.self,
             LinkCommand.self, SecretCommand.self, ConfigCommand.self,

@@ -19,7 +19,7 @@ struct ConfigCommand: AsyncParsableCommand {
                 "Status 0: every file is usable. Status 1: one is not; all that is wrong is said. Nothing is changed, also beside running services."
         )
 
-        @Argument(help: "Files of qkd-linkd, qkd-lkmsd, qkd-agentd, qkd-controllerd, and testbeds of qkd-emulator.")
+        @Argument(help: "Files of qkd-linkd, qkd-lkmsd, qkd-agentd, and testbeds of qkd-emulator.")
         var file: [String]
 
         @Flag(help: "Print a JSON array with an object for each file: file, service, usable, problems.")
@@ -73,7 +73,6 @@ enum ConfigService: String, CaseIterable {
     case linkd = "qkd-linkd"
     case lkmsd = "qkd-lkmsd"
     case agentd = "qkd-agentd"
-    case controllerd = "qkd-controllerd"
     case emulator = "qkd-emulator"
 
     /// Keys that no other file has; any of them will do.
@@ -82,7 +81,6 @@ enum ConfigService: String, CaseIterable {
         case .linkd: ["channel", "devices", "links"]
         case .lkmsd: ["master_key", "api014", "km", "database", "deposit_users"]
         case .agentd: ["restconf", "yang", "linkd_socket", "lkmsd_socket", "rabbitmq", "thresholds"]
-        case .controllerd: ["controller", "nodes", "agents"]
         case .emulator: ["testbed", "fibres", "symbol_rate_hz"]
         }
     }
