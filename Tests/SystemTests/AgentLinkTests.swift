@@ -97,7 +97,8 @@ import Testing
         #expect(accounted, "\(applications)")
         // What nobody may have: an application without a server; nothing of it stays.
         let refused = try await bed.send(
-            "POST", "alpha", AgentBed.node + "/qkd_applications", #"{"etsi-qkd-sdn-node:qkd_app":[{"app_id":"\#(UUID().uuidString.lowercased())"}]}"#)
+            "POST", "alpha", AgentBed.node + "/qkd_applications",
+            #"{"etsi-qkd-sdn-node:qkd_app":[{"app_id":"\#(UUID().uuidString.lowercased())"}]}"#)
         #expect(refused.status == 400 && refused.answer["ietf-restconf:errors"]["error"][0]["error-tag"].text == "invalid-value")
     }
 
