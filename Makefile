@@ -28,7 +28,7 @@ sanitize: ## address and thread sanitizers over the state machines
 bench: deps ## a table, and bench-result.json
 	$(SWIFT) build $(RELEASE)
 	.build/release/qkdctl bench --json bench-result.json
-	scripts/bench-devices --add bench-result.json
+	scripts/bench-devices --guest --add bench-result.json
 
 check: ## layers, format, words; warnings are errors in every build
 	scripts/check-layers
