@@ -47,11 +47,12 @@ struct Program: AsyncParsableCommand {
         for device in file.devices {
             preflight.uri(device.uri, for: "device '\(device.name)'", schemes: ["tcp", "serial", "usb"])
         }
-        // A secret is consumed when it is installed: its file may be gone.
+        // A secret is consumed when it is installed: its file may be gone, but not before the first start.
+        let hasState = FileManager.default.fileExists(atPath: file.resolve(file.state, folder) + "/linkd.sqlite")
         for peer in file.peers {
             guard let name = peer.secret else { continue }
             let secret = file.resolve(name.contains("/") ? name : (file.secrets.map { $0 + "/" } ?? "") + name, folder)
-            preflight.secret(secret, for: "the channel to \(peer.node)", sizes: 4096...(1 << 30), optional: true)
+            preflight.secret(secret, for: "the channel to \(peer.node)", sizes: 4096...(1 << 30), optional: hasState)
         }
         do {
             for problem in LinkService.problems(in: try file.service(folder: folder)) { preflight.problem(problem) }

@@ -117,6 +117,11 @@ import Testing
         let again = try await check(store, link).1.map { $0.problems.joined(separator: "\n") }
         #expect(again.first?.contains("api014.listen: '127.0.0.1;") == true, "\(again)")
         #expect(again.last?.contains("channel.listen: '127.0.0.1;") == true, "\(again)")
+        // Before the first start the secret has to be there; afterwards it is in the state.
+        try change(link, "channel: { listen: \"127.0.0.1;", "channel: { listen: \"127.0.0.1:")
+        try change(link, "state: \"\"", "state: state/linkd")
+        try FileManager.default.removeItem(atPath: folder + "secrets/beta")
+        #expect(try await check(link).1.first?.problems.joined().contains("No such file") == true)
     }
 
     @Test func testbedsKnowCodesAndTheShortestSlot() async throws {
